@@ -1,0 +1,1 @@
+"""Objects with known joints and simulated RGB-D clips of them."""

@@ -1,0 +1,1 @@
+"""From RGB-D windows to parts, joints and joint states."""

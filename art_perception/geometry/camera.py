@@ -1,0 +1,58 @@
+"""Pinhole projection and depth-map operations in the OpenCV optical frame."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+
+@functools.lru_cache(maxsize=8)
+def _rays(height: int, width: int, fx: float, fy: float, cx: float, cy: float) -> np.ndarray:
+    u, v = np.meshgrid(np.arange(width), np.arange(height))
+    rays = np.stack([(u - cx) / fx, (v - cy) / fy, np.ones_like(u, float)], -1).astype(np.float32)
+    rays.setflags(write=False)
+    return rays
+
+
+def rays(shape: tuple[int, int], K: np.ndarray) -> np.ndarray:
+    """Viewing rays (H, W, 3) float32 with z = 1, pixel centres at integer coordinates."""
+    return _rays(int(shape[0]), int(shape[1]), float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2]))
+
+
+def unproject(depth_m: np.ndarray, K: np.ndarray) -> np.ndarray:
+    """Points (H, W, 3) float32 in the optical frame; zero where depth is zero."""
+    return rays(depth_m.shape, K) * depth_m[..., None]
+
+
+def project(points: np.ndarray, K: np.ndarray) -> np.ndarray:
+    """Project optical-frame points (..., 3) to pixels (..., 2) as (column, row); callers check z > 0 themselves."""
+    z = np.where(np.abs(points[..., 2]) < 1e-9, 1e-9, points[..., 2])
+    return np.stack([K[0, 0] * points[..., 0] / z + K[0, 2], K[1, 1] * points[..., 1] / z + K[1, 2]], -1)
+
+
+def scaled(K: np.ndarray, factor: float) -> np.ndarray:
+    """Camera matrix of the image resized by ``factor`` (pixel centres at integer coordinates)."""
+    out = np.array(K, float)
+    out[:2] *= factor
+    out[:2, 2] += (factor - 1) / 2
+    return out
+
+
+def normals(points: np.ndarray, depth_m: np.ndarray) -> np.ndarray:
+    """Surface normals (H, W, 3) of an organised cloud, facing the camera; zero where a neighbour lacks depth.
+
+    Central differences across a depth step are no surface: those pixels get zero too.
+    """
+    dx = np.zeros_like(points)
+    dy = np.zeros_like(points)
+    dx[:, 1:-1] = points[:, 2:] - points[:, :-2]
+    dy[1:-1] = points[2:] - points[:-2]
+    n = np.cross(dy, dx)
+    length = np.linalg.norm(n, axis=-1, keepdims=True)
+    valid = depth_m > 0
+    ok = np.zeros_like(valid)
+    ok[1:-1, 1:-1] = valid[1:-1, 2:] & valid[1:-1, :-2] & valid[2:, 1:-1] & valid[:-2, 1:-1] & valid[1:-1, 1:-1]
+    step = 0.05 * depth_m
+    ok &= (np.abs(dx[..., 2]) < step) & (np.abs(dy[..., 2]) < step)
+    return np.where(ok[..., None] & (length > 0), n / np.maximum(length, 1e-12), 0)

@@ -1,0 +1,1 @@
+"""Recordings in, result directories out."""

@@ -1,0 +1,158 @@
+"""The values that cross stage boundaries.
+
+Conventions, stated once: metres, radians, seconds (integer nanoseconds for stamps); camera axes follow the OpenCV
+optical frame (x right, y down, z forward); ``T_a_b`` maps points from frame b to frame a; quaternions are wxyz (ROS xyzw
+only in ``ros/`` and ``io/``); pixels are (column, row). The *fixed frame* is the frame the camera poses are given in.
+All joint values are zero at the first window stamp, so part geometry is stored in the fixed frame at that stamp.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+
+class JointType(str, Enum):
+    """Joint types of the URDF subset we estimate."""
+
+    FIXED = "fixed"
+    PRISMATIC = "prismatic"
+    REVOLUTE = "revolute"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RgbdFrame:
+    """One rectified, registered RGB-D image with its camera pose.
+
+    Attributes:
+        stamp_ns: capture time, nanoseconds.
+        color: (H, W, 3) uint8, RGB.
+        depth_m: (H, W) float32, metres along the optical axis, 0 where there is no measurement (never NaN).
+        K: (3, 3) float64 pinhole matrix; distortion has been removed already.
+        T_world_camera: (4, 4) float64, optical frame to fixed frame.
+        mask: (H, W) bool, the object's pixels, or None when unknown.
+    """
+
+    stamp_ns: int
+    color: np.ndarray
+    depth_m: np.ndarray
+    K: np.ndarray
+    T_world_camera: np.ndarray
+    mask: np.ndarray | None = None
+
+    @property
+    def stamp_s(self) -> float:
+        """Capture time in seconds."""
+        return self.stamp_ns * 1e-9
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """T frames of one scene in time order, sharing a fixed frame and an image size."""
+
+    frames: tuple[RgbdFrame, ...]
+    fixed_frame: str = "world"
+
+    @property
+    def stamps_s(self) -> np.ndarray:
+        """(T,) seconds since the first frame."""
+        return np.array([f.stamp_ns - self.frames[0].stamp_ns for f in self.frames]) * 1e-9
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Joint:
+    """A one-degree-of-freedom joint in the fixed frame at zero joint values.
+
+    Attributes:
+        name, parent, child: joint name and link names; the root link is ``base``.
+        type: revolute or prismatic (fixed only in ground truth).
+        axis: (3,) unit vector, fixed frame.
+        origin: (3,) point on the axis (revolute) or on the part (prismatic), metres, fixed frame.
+        limits: lowest and highest joint value, rad or m, zero being the pose at the first window stamp.
+        valid: whether the estimate is good enough to act on.
+        confidence: probability in [0, 1] that type, axis (5 deg) and position (5 cm) are right.
+        axis_std_rad, origin_std_m: one-sigma uncertainty from the fit's covariance.
+    """
+
+    name: str
+    parent: str
+    child: str
+    type: JointType
+    axis: np.ndarray
+    origin: np.ndarray
+    limits: tuple[float, float]
+    valid: bool = True
+    confidence: float = 1.0
+    axis_std_rad: float = 0.0
+    origin_std_m: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mesh:
+    """A triangle mesh.
+
+    Attributes:
+        vertices: (V, 3) float64 metres.
+        faces: (F, 3) int64 vertex indices, counter-clockwise seen from outside.
+        colors: (V, 3) uint8 RGB per vertex, or None.
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    colors: np.ndarray | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """A rigid link, its geometry in the fixed frame at zero joint values.
+
+    Attributes:
+        name: link name (``base``, ``part_1``, ...).
+        visual: watertight mesh; empty (0 faces) when the part was never seen.
+        collision: convex pieces that together cover the visual mesh.
+        observed: fraction of the visual surface that was measured rather than closed by guess, in [0, 1].
+    """
+
+    name: str
+    visual: Mesh
+    collision: tuple[Mesh, ...] = ()
+    observed: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PartMotion:
+    """Which pixel belongs to which part, and how the parts move.
+
+    Attributes:
+        labels: (T, H, W) uint8: 0 static body, k child of ``joints[k-1]``, ``UNLABELLED`` elsewhere (background, no depth).
+        joints: the moving parts' joints; ``joints[k].child`` is the part labelled k + 1.
+        q: (T, J) joint values per frame, rad or m, ``q[0] == 0``.
+    """
+
+    labels: np.ndarray
+    joints: tuple[Joint, ...]
+    q: np.ndarray
+
+
+UNLABELLED = 255
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ArticulatedObject:
+    """Parts and joints: everything a URDF says.
+
+    Attributes:
+        name: file-system and ROS safe name.
+        fixed_frame: frame of all geometry below.
+        parts: ``parts[0]`` is ``base``; ``parts[k + 1]`` is the child of ``joints[k]``.
+        joints: one per moving part, parents before children.
+        T_world_base: (4, 4) pose of the base link frame; geometry stays in the fixed frame, writers convert.
+    """
+
+    name: str
+    fixed_frame: str
+    parts: tuple[Part, ...]
+    joints: tuple[Joint, ...]
+    T_world_base: np.ndarray

@@ -1,0 +1,1 @@
+"""Report page and web viewer."""
