@@ -1,0 +1,160 @@
+"""Triangle meshes: moving, merging, sampling, mass, convex pieces; the bridge between ``types.Mesh`` and trimesh."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from art_perception.geometry.lie import transform
+from art_perception.types import Mesh
+
+if TYPE_CHECKING:
+    import trimesh
+
+MIN_MASS_KG = 0.01
+MIN_SIZE_M = 0.004  # a solid thinner than this is given the inertia of one this thick
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MassProperties:
+    """Mass of a rigid body.
+
+    Attributes:
+        mass_kg: mass.
+        center_m: (3,) centre of mass, in the frame of the vertices.
+        inertia_kgm2: (3, 3) about the centre of mass, axes of the frame of the vertices.
+    """
+
+    mass_kg: float
+    center_m: np.ndarray
+    inertia_kgm2: np.ndarray
+
+
+def empty_mesh() -> Mesh:
+    """Return the mesh of something never seen: no vertex, no face."""
+    return Mesh(np.zeros((0, 3)), np.zeros((0, 3), np.int64))
+
+
+def to_trimesh(mesh: Mesh) -> trimesh.Trimesh:
+    """Return ``mesh`` as a ``trimesh.Trimesh`` with the same vertices and faces in the same order."""
+    import trimesh
+
+    return trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=mesh.colors, process=False)
+
+
+def from_trimesh(mesh: trimesh.Trimesh) -> Mesh:
+    """Return a ``types.Mesh``; textures become vertex colours, plain meshes stay without colour."""
+    colors = None
+    if mesh.visual is not None and mesh.visual.defined and len(mesh.vertices):
+        visual = mesh.visual.to_color() if mesh.visual.kind == "texture" else mesh.visual
+        colors = np.array(visual.vertex_colors)[:, :3].astype(np.uint8)
+        colors = colors if len(colors) == len(mesh.vertices) else None
+    return Mesh(np.array(mesh.vertices, float), np.array(mesh.faces, np.int64), colors)
+
+
+def transformed(mesh: Mesh, T: np.ndarray) -> Mesh:
+    """Return ``mesh`` moved by an affine map (4, 4); a mirroring map also flips the faces, so outside stays outside."""
+    faces = mesh.faces if np.linalg.det(T[:3, :3]) > 0 else mesh.faces[:, ::-1]
+    return Mesh(transform(T, mesh.vertices), faces, mesh.colors)
+
+
+def merged(meshes: Sequence[Mesh]) -> Mesh:
+    """Return all ``meshes`` as one; those without colour become grey when another one has colours."""
+    filled = [m for m in meshes if len(m.vertices)]
+    if not filled:
+        return empty_mesh()
+    offsets = np.cumsum([0] + [len(m.vertices) for m in filled[:-1]])
+    colors = None
+    if any(m.colors is not None for m in filled):
+        grey = [np.full((len(m.vertices), 3), 180, np.uint8) if m.colors is None else m.colors for m in filled]
+        colors = np.concatenate(grey)
+    faces = np.concatenate([m.faces + o for m, o in zip(filled, offsets, strict=True)])
+    return Mesh(np.concatenate([m.vertices for m in filled]), faces, colors)
+
+
+def face_areas(mesh: Mesh) -> np.ndarray:
+    """Return the area of every face (F,), square metres."""
+    a, b, c = (mesh.vertices[mesh.faces[:, i]] for i in range(3))
+    return 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=-1)
+
+
+def sample_surface(mesh: Mesh, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Return ``count`` points (count, 3) spread uniformly over the surface; none when the mesh has no area."""
+    areas = face_areas(mesh)
+    if areas.sum() <= 0:
+        return np.zeros((0, 3))
+    face = rng.choice(len(areas), count, p=areas / areas.sum())
+    u, v = rng.random((2, count))
+    u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
+    a, b, c = (mesh.vertices[mesh.faces[face, i]] for i in range(3))
+    return a + u[:, None] * (b - a) + v[:, None] * (c - a)
+
+
+def is_watertight(mesh: Mesh) -> bool:
+    """Whether every edge is shared by exactly two faces of opposite direction."""
+    if not len(mesh.faces):
+        return False
+    solid = to_trimesh(mesh)
+    return bool(solid.is_watertight and solid.is_winding_consistent)
+
+
+def mass_properties(mesh: Mesh, density_kgm3: float) -> MassProperties:
+    """Mass, centre and inertia of the solid inside ``mesh``, or of its convex hull when the mesh is open.
+
+    Mass and thickness have a floor (``MIN_MASS_KG``, ``MIN_SIZE_M``), so the inertia is always positive definite and
+    its eigenvalues satisfy the triangle inequality, which simulators insist on. An empty mesh is a small cube.
+    """
+    solid = _solid(mesh)
+    if solid is None:
+        center = mesh.vertices.mean(0) if len(mesh.vertices) else np.zeros(3)
+        return MassProperties(MIN_MASS_KG, center, _inertia(MIN_MASS_KG, np.zeros((3, 3))))
+    mass = max(float(solid.volume) * density_kgm3, MIN_MASS_KG)
+    inertia = np.array(solid.moment_inertia) / float(solid.volume)
+    covariance = 0.5 * np.trace(inertia) * np.eye(3) - inertia
+    return MassProperties(mass, np.array(solid.center_mass), _inertia(mass, covariance))
+
+
+def _solid(mesh: Mesh) -> trimesh.Trimesh | None:
+    """The closed solid whose volume stands for the mesh; None when it has no volume."""
+    if is_watertight(mesh):
+        solid = to_trimesh(mesh)
+        if solid.volume > 1e-9:
+            return solid
+    hull = convex_hull(mesh)
+    return to_trimesh(hull) if len(hull.faces) else None
+
+
+def _inertia(mass_kg: float, covariance_m2: np.ndarray) -> np.ndarray:
+    """Inertia tensor of a second-moment matrix whose eigenvalues are raised to those of a thin slab."""
+    values, vectors = np.linalg.eigh(covariance_m2)
+    C = (vectors * np.maximum(values, MIN_SIZE_M**2 / 12)) @ vectors.T
+    return mass_kg * (np.trace(C) * np.eye(3) - C)
+
+
+def convex_hull(mesh: Mesh) -> Mesh:
+    """Return the convex hull; empty when the vertices span no volume."""
+    from scipy.spatial import ConvexHull, QhullError
+
+    if len(mesh.vertices) < 4:
+        return empty_mesh()
+    try:
+        hull = ConvexHull(mesh.vertices)
+    except QhullError:
+        return empty_mesh()
+    if hull.volume < 1e-10:
+        return empty_mesh()
+    return _outward(mesh.vertices, hull.simplices, hull.equations[:, :3])
+
+
+def _outward(vertices: np.ndarray, simplices: np.ndarray, normals: np.ndarray) -> Mesh:
+    """Mesh of hull simplices with unused vertices dropped and faces counter-clockwise from outside."""
+    used, faces = np.unique(simplices, return_inverse=True)
+    faces = faces.reshape(simplices.shape)
+    points = vertices[used]
+    a, b, c = (points[faces[:, i]] for i in range(3))
+    inward = (np.cross(b - a, c - a) * normals).sum(-1) < 0
+    faces[inward] = faces[inward][:, ::-1]
+    return Mesh(points, faces.astype(np.int64))
