@@ -47,12 +47,20 @@ def to_trimesh(mesh: Mesh) -> trimesh.Trimesh:
 
 def from_trimesh(mesh: trimesh.Trimesh) -> Mesh:
     """Return a ``types.Mesh``; textures become vertex colours, plain meshes stay without colour."""
-    colors = None
-    if mesh.visual is not None and mesh.visual.defined and len(mesh.vertices):
-        visual = mesh.visual.to_color() if mesh.visual.kind == "texture" else mesh.visual
-        colors = np.array(visual.vertex_colors)[:, :3].astype(np.uint8)
-        colors = colors if len(colors) == len(mesh.vertices) else None
-    return Mesh(np.array(mesh.vertices, float), np.array(mesh.faces, np.int64), colors)
+    return Mesh(np.array(mesh.vertices, float), np.array(mesh.faces, np.int64), _vertex_colors(mesh))
+
+
+def _vertex_colors(mesh: trimesh.Trimesh) -> np.ndarray | None:
+    visual, count = mesh.visual, len(mesh.vertices)
+    if visual is None or not visual.defined or not count:
+        return None
+    if visual.kind == "texture":
+        colors = visual.material.to_color(visual.uv) if visual.uv is not None else None
+        if colors is None or len(colors) != count:
+            colors = np.tile(visual.material.main_color, (count, 1))
+    else:
+        colors = visual.vertex_colors
+    return np.array(colors)[:, :3].astype(np.uint8)
 
 
 def transformed(mesh: Mesh, T: np.ndarray) -> Mesh:
@@ -91,6 +99,12 @@ def sample_surface(mesh: Mesh, count: int, rng: np.random.Generator) -> np.ndarr
     u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
     a, b, c = (mesh.vertices[mesh.faces[face, i]] for i in range(3))
     return a + u[:, None] * (b - a) + v[:, None] * (c - a)
+
+
+def signed_volume(mesh: Mesh) -> float:
+    """Return the volume inside a closed mesh, cubic metres; negative when its faces are inside out."""
+    a, b, c = (mesh.vertices[mesh.faces[:, i]] for i in range(3))
+    return float((a * np.cross(b, c)).sum() / 6)
 
 
 def is_watertight(mesh: Mesh) -> bool:

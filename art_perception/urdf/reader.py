@@ -251,7 +251,7 @@ def _shape(element: ET.Element, folder: Path, what: str) -> Mesh:
     if shape is None or tag not in ("mesh", "box", "cylinder", "sphere"):
         raise ObjectError(f"{what} has geometry '{tag}', expected mesh, box, cylinder or sphere")
     if tag == "mesh":
-        mesh = _load_mesh(_resolve(shape.get("filename", ""), folder, what), what)
+        mesh = load_mesh(resolve_mesh(shape.get("filename", ""), folder, what), what)
         scale = _numbers(shape.get("scale"), (1.0, 1.0, 1.0), f"the mesh scale of {what}")
         mesh = transformed(mesh, np.diag([*scale, 1.0]))
     elif tag == "box":
@@ -264,8 +264,12 @@ def _shape(element: ET.Element, folder: Path, what: str) -> Mesh:
     return transformed(mesh, _origin(element, what))
 
 
-def _resolve(filename: str, folder: Path, what: str) -> Path:
-    """Path of a mesh: absolute, file://, relative, or package:// looked up below ``folder`` and its parents."""
+def resolve_mesh(filename: str, folder: Path, what: str) -> Path:
+    """Path of a mesh: absolute, file://, relative, or package:// looked up below ``folder`` and its parents.
+
+    Raises:
+        ObjectError: there is no such file.
+    """
     name = filename.removeprefix("file://")
     if name.startswith("package://"):
         package, _, rest = name.removeprefix("package://").partition("/")
@@ -282,7 +286,12 @@ def _resolve(filename: str, folder: Path, what: str) -> Path:
     )
 
 
-def _load_mesh(path: Path, what: str) -> Mesh:
+def load_mesh(path: Path, what: str) -> Mesh:
+    """Read a mesh file; ``what`` names its owner in error messages.
+
+    Raises:
+        ObjectError: the file cannot be read or has no triangles.
+    """
     import trimesh
 
     try:
