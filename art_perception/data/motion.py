@@ -1,0 +1,80 @@
+"""Trajectories: what the joints do and how the hand holding the camera moves."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from art_perception.geometry.lie import exp_so3, from_rotation_translation
+
+
+def _smoothstep(x: np.ndarray) -> np.ndarray:
+    """Minimum-jerk profile from 0 to 1."""
+    x = np.clip(x, 0, 1)
+    return x**3 * (10 - 15 * x + 6 * x * x)
+
+
+def stroke(
+    times: np.ndarray, begin: float, end: float, start: float, stop: float, rng: np.random.Generator
+) -> np.ndarray:
+    """One joint's values (T,) going from ``start`` to ``stop`` between ``begin`` and ``end`` (fractions of the clip).
+
+    Some strokes pause half-way, some come part of the way back.
+    """
+    kind = rng.choice(["once", "pause", "return"], p=[0.5, 0.25, 0.25])
+    length = end - begin
+    if kind == "once":
+        s = _smoothstep((times - begin) / length)
+    elif kind == "pause":
+        share = rng.uniform(0.35, 0.65)
+        first = _smoothstep((times - begin) / (0.42 * length))
+        s = share * first + (1 - share) * _smoothstep((times - begin - 0.58 * length) / (0.42 * length))
+    else:
+        back = rng.uniform(0.2, 0.7)
+        first = _smoothstep((times - begin) / (0.6 * length))
+        s = first - back * _smoothstep((times - begin - 0.62 * length) / (0.38 * length))
+    return start + (stop - start) * s
+
+
+def wander(times_s: np.ndarray, scale: np.ndarray, rng: np.random.Generator, period_s: float = 2.0) -> np.ndarray:
+    """Smooth zero-start noise (T, D): a few slow sines per dimension with amplitude ``scale`` (D,)."""
+    out = np.zeros((len(times_s), len(scale)))
+    for harmonic in (1.0, 2.3, 4.1):
+        phase = rng.uniform(0, 2 * np.pi, len(scale))
+        rate = 2 * np.pi * harmonic / period_s * rng.uniform(0.7, 1.3, len(scale))
+        amplitude = scale * rng.normal(size=len(scale)) / harmonic
+        out += amplitude * (np.sin(rate * times_s[:, None] + phase) - np.sin(phase))
+    return out
+
+
+def look_at(eye: np.ndarray, target: np.ndarray, roll: np.ndarray) -> np.ndarray:
+    """Optical-frame poses (T, 4, 4) at ``eye`` (T, 3) looking at ``target`` (T, 3), z up, rolled by ``roll`` (T,) rad."""
+    z = target - eye
+    z /= np.linalg.norm(z, axis=-1, keepdims=True)
+    x = np.cross(z, np.array([0.0, 0.0, 1.0]))
+    x /= np.linalg.norm(x, axis=-1, keepdims=True)
+    R = np.stack([x, np.cross(z, x), z], -1)
+    R = R @ exp_so3(roll[:, None] * np.array([0.0, 0.0, 1.0]))
+    return from_rotation_translation(R, eye)
+
+
+def hand_held(
+    times_s: np.ndarray,
+    target: np.ndarray,
+    azimuth: float,
+    elevation: float,
+    distance_m: float,
+    arc_rad: float,
+    shake: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Camera poses (T, 4, 4) of a person walking part of an arc around ``target`` (3,) and never holding still."""
+    span = max(float(times_s[-1]), 1e-9)
+    progress = _smoothstep(times_s / span * rng.uniform(0.8, 1.2)) - 0.5
+    noise = wander(times_s, shake * np.array([0.02, 0.02, 0.03, 0.035, 0.02]), rng)
+    az = azimuth + arc_rad * progress + noise[:, 0]
+    el = elevation + arc_rad * rng.uniform(-0.3, 0.3) * progress + noise[:, 1]
+    distance = distance_m * (1 + rng.uniform(-0.12, 0.12) * shake * progress + noise[:, 2])
+    el = np.clip(el, -0.2, 1.35)
+    eye = target + distance[:, None] * np.stack([np.cos(el) * np.cos(az), np.cos(el) * np.sin(az), np.sin(el)], -1)
+    aim = target + distance_m * wander(times_s, shake * np.full(3, 0.015), rng, 3.0)
+    return look_at(eye, aim, shake * rng.normal(0, 0.05) + noise[:, 3])

@@ -1,0 +1,149 @@
+"""Render RGB-D clips of a moving articulated object with exact truth.
+
+``simulate`` plans a clip (which joints move and when, how the camera goes, lights, looks, surroundings); the clip then
+renders each frame on demand, so a long one needs no memory and any frame can be rendered alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from art_perception.data.model import SimObject
+from art_perception.data.plan import Plan, SimulateConfig, make_plan
+from art_perception.data.raycast import Hits, cast
+from art_perception.data.sensor import camera_image, noisy_depth
+from art_perception.data.shade import shade, surface_points
+from art_perception.data.truth import rigid_flow, robot_description
+from art_perception.geometry.lie import exp_se3
+from art_perception.types import RgbdFrame
+
+
+class Sample(NamedTuple):
+    """One frame with truth: part ids (H, W) uint8 (0 background, 1 static body, 2.. moving parts), q (J,)."""
+
+    frame: RgbdFrame
+    part_ids: np.ndarray
+    q: np.ndarray
+
+
+class Exact(NamedTuple):
+    """Noise-free geometry of one frame: depth (H, W) float32 metres and part ids (H, W) uint8."""
+
+    depth_m: np.ndarray
+    part_ids: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """A planned clip; iterating renders it.
+
+    Attributes:
+        obj: the object, in its own frame.
+        config: what was asked for.
+        plan: trajectories, camera, lights, bodies.
+        seed: seed of the per-frame noise.
+    """
+
+    obj: SimObject
+    config: SimulateConfig
+    plan: Plan
+    seed: int
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return self.config.frames
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Render all frames in time order."""
+        return (self.render(t) for t in range(len(self)))
+
+    @property
+    def robot_description(self) -> str:
+        """Ground-truth URDF text; its root link ``world`` is the fixed frame of the camera poses."""
+        return robot_description(self.obj, self.plan.T_world_object)
+
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        """Movable joints in URDF order."""
+        return self.obj.joint_names
+
+    @property
+    def q(self) -> np.ndarray:
+        """(T, J) true joint values, rad or m."""
+        return self.plan.q
+
+    @property
+    def stamps_ns(self) -> np.ndarray:
+        """(T,) int64 capture times."""
+        return self.plan.stamps_ns
+
+    def part_poses(self, t: int) -> np.ndarray:
+        """(J + 1, 4, 4) pose in the world of every part's geometry (given in the object frame) at frame ``t``."""
+        return self.plan.T_world_part[t]
+
+    def _hits(self, t: int) -> Hits:
+        plan = self.plan
+        shape = (self.config.height, self.config.width)
+        return cast(plan.scene.bodies, plan.T_world_body[t], plan.T_world_camera[t], plan.K, shape)
+
+    def exact(self, t: int) -> Exact:
+        """Noise-free depth and part ids of frame ``t``."""
+        hits = self._hits(t)
+        return Exact(hits.depth_m, part_ids(self.plan, hits))
+
+    def render(self, t: int) -> Sample:
+        """Render frame ``t`` with noise; the same arguments always give the same frame."""
+        rng = np.random.default_rng([self.seed, t])
+        config, plan = self.config, self.plan
+        hits = self._hits(t)
+        ids = part_ids(plan, hits)
+        linear, cosine = shade(plan.scene, hits, plan.K, plan.T_world_camera[t], plan.T_world_body[t])
+        blur_px = plan.blur_px * min(config.color_noise, 1)
+        color = camera_image(linear, plan.gain[t], plan.white_balance[t], config.color_noise, blur_px, rng)
+        depth = noisy_depth(hits.depth_m, cosine, plan.K, config.depth_noise, rng)
+        T = _noisy_pose(plan.T_world_camera[t], config, rng)
+        mask = ids > 0 if config.mask else None
+        frame = RgbdFrame(int(plan.stamps_ns[t]), color, depth, plan.K, T, mask)
+        return Sample(frame, ids, plan.q[t])
+
+
+def part_ids(plan: Plan, hits: Hits) -> np.ndarray:
+    """Part label (H, W) uint8 of every pixel."""
+    ids = np.zeros(hits.body.shape, np.uint8)
+    for i, body in enumerate(plan.scene.bodies):
+        here = hits.body == i
+        ids[here] = body.part_id[hits.face[here]]
+    return ids
+
+
+def _noisy_pose(T: np.ndarray, config: SimulateConfig, rng: np.random.Generator) -> np.ndarray:
+    sigma = np.repeat([config.pose_noise_m, np.radians(config.pose_noise_deg)], 3)
+    return T @ exp_se3(sigma * rng.normal(size=6))
+
+
+def simulate(obj: SimObject, config: SimulateConfig | None = None, seed: int = 0) -> Clip:
+    """Plan a clip of ``obj``; the same arguments give the same clip.
+
+    Raises:
+        ObjectError: the object has no joint that can be seen moving.
+    """
+    config = config or SimulateConfig()
+    return Clip(obj, config, make_plan(obj, config, np.random.default_rng(seed)), seed)
+
+
+def scene_flow(clip: Clip, t: int) -> np.ndarray:
+    """Exact world displacement (H, W, 3) float64 from frame ``t`` to ``t + 1`` of the surface each pixel sees.
+
+    Zero on background; the camera's own motion is not part of it.
+    """
+    exact = clip.exact(t)
+    points = surface_points(exact.depth_m, clip.plan.K, clip.plan.T_world_camera[t])
+    flow = np.zeros_like(points)
+    seen = exact.part_ids > 0
+    part = exact.part_ids[seen].astype(int) - 1
+    flow[seen] = rigid_flow(points[seen], part, clip.part_poses(t), clip.part_poses(t + 1))
+    return flow
