@@ -1,0 +1,283 @@
+"""Follows an articulated object at camera rate: joint values (and base pose when it is moved) per RGB-D frame.
+
+Every frame is fitted to the model, never to the previous frame, so nothing drifts. The previous states only predict
+where to start; when the fit stops explaining the image the joints are searched for over their whole range.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from art_perception.errors import ObjectError
+from art_perception.estimation.alignment import Alignment, Evidence, Model, Pose
+from art_perception.estimation.surfels import Surfels, sample_surfels
+from art_perception.geometry.kinematics import chain_of
+from art_perception.geometry.lie import exp_se3, inverse, log_se3
+from art_perception.geometry.screw import line_distance
+from art_perception.types import ArticulatedObject, Joint, JointType, RgbdFrame
+
+_log = logging.getLogger(__name__)
+
+_DENSITY = 4  # surfels that hide others per surfel that is measured
+_MIN_EVIDENCE = 15  # visible surfels below which a part's quality says nothing
+_MAX_GAP_S = 0.5
+_MIN_LEVER_M = 0.02
+_SEARCH_CANDIDATES = 60
+_SEARCH_REACH = np.pi  # rad or m either way, for joints without limits
+_BASE_PATIENCE = 15  # frames that the base stays free after it last moved
+_BASE_STILL_M = 0.001
+
+
+class BaseMotion(str, Enum):
+    """Whether the object as a whole may move."""
+
+    NEVER = "never"
+    AUTO = "auto"
+    ALWAYS = "always"
+
+
+@dataclass(frozen=True, slots=True)
+class TrackingConfig:
+    """How a known object is followed."""
+
+    surfels_per_part: int = 1000
+    """Surface samples compared with each depth image, per part; time grows with it."""
+    sigma_m: float = 0.003
+    """One-sigma error of mesh and depth at zero distance, metres."""
+    sigma_per_m2: float = 0.002
+    """Growth of the depth error with the squared distance, 1/m."""
+    gate_m: float = 0.05
+    """Largest residual that may attract a part in the first iteration, metres."""
+    iterations: int = 6
+    """Gauss-Newton iterations per frame."""
+    search_step_m: float = 0.03
+    """Distance between the candidates of a search, metres at the part's far end."""
+    limit_margin_rad: float = 0.3
+    """How far a revolute joint may exceed the model's limits (they are the observed range), rad."""
+    limit_margin_m: float = 0.05
+    """How far a prismatic joint may exceed the model's limits, metres."""
+    min_quality: float = 0.4
+    """Below this quality a frame counts as not explained."""
+    lost_frames: int = 3
+    """Unexplained frames in a row before the joints are searched for over their whole range."""
+    estimate_base: BaseMotion = BaseMotion.AUTO
+    """Whether the base pose is estimated: never, when the static body has clearly moved, or in every frame."""
+    base_moved_m: float = 0.006
+    """Displacement of the static body that frees the base in mode ``auto``, metres."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrackState:
+    """Where the object is at one image stamp.
+
+    Attributes:
+        stamp_ns: the image's stamp.
+        q: (J,) joint values, rad or m.
+        T_world_base: (4, 4) base link to fixed frame.
+        quality: share of the predicted-visible surface that the image confirms, worst visible part, in [0, 1].
+        tracked: whether q can be used; False after ``lost_frames`` unexplained frames or with nothing visible.
+        joint_quality: (J,) the same share for each joint's own part; 0 when it is hidden or out of view.
+    """
+
+    stamp_ns: int
+    q: np.ndarray
+    T_world_base: np.ndarray
+    quality: float
+    tracked: bool
+    joint_quality: np.ndarray
+
+
+class Tracker:
+    """Tracks one object; see the module's docstring.
+
+    Raises:
+        ObjectError: no part of the object has a mesh.
+    """
+
+    def __init__(self, obj: ArticulatedObject, config: TrackingConfig | None = None) -> None:
+        self._config = config or TrackingConfig()
+        self._T_world_base = np.asarray(obj.T_world_base, float)
+        self._model = _make_model(obj, self._config)
+        self._coarse = _every(self._model.dense, _DENSITY)
+        self.reset()
+
+    def reset(self, q: np.ndarray | None = None) -> None:
+        """Forget the past; start from ``q`` (J,), or from zero and, if that does not fit, from a search."""
+        J = len(self._model.lower)
+        start = np.zeros(J) if q is None else np.asarray(q, float).reshape(J)
+        self._pose = Pose(np.clip(start, self._model.lower, self._model.upper), np.eye(4))
+        self._velocity = np.zeros(J + 6)
+        self._stamp_ns: int | None = None
+        self._unexplained = self._config.lost_frames
+        self._base_free = 0
+
+    def update(self, frame: RgbdFrame, q_init: np.ndarray | None = None) -> TrackState:
+        """Estimate the state in ``frame``, starting from ``q_init`` (J,) when given."""
+        if q_init is not None:
+            self.reset(q_init)
+        start = self._predict(frame.stamp_ns)
+        alignment = Alignment(self._model, frame, self._config.sigma_m, self._config.sigma_per_m2)
+        pose = self._follow(alignment, start)
+        evidence = alignment.evidence(pose)
+        if self._is_lost(evidence) and self._unexplained % (self._config.lost_frames + 1) == 0:
+            pose, evidence = self._search(alignment, pose, evidence)
+        return self._commit(frame.stamp_ns, pose, evidence)
+
+    def _predict(self, stamp_ns: int) -> Pose:
+        dt = 0.0 if self._stamp_ns is None else (stamp_ns - self._stamp_ns) * 1e-9
+        step = self._velocity * (dt if 0 < dt < _MAX_GAP_S else 0.0)
+        J = len(self._pose.q)
+        q = np.clip(self._pose.q + step[:J], self._model.lower, self._model.upper)
+        return Pose(q, exp_se3(step[J:]) @ self._pose.base)
+
+    def _follow(self, alignment: Alignment, start: Pose) -> Pose:
+        """Refine from the best of a few candidates around the prediction; free the base if that is clearly better."""
+        alignment.look(start)
+        near = self._nearby(alignment, start)
+        if near is not start:
+            alignment.look(near)
+        mode = self._config.estimate_base
+        moving = mode is BaseMotion.ALWAYS or (mode is BaseMotion.AUTO and self._base_free > 0)
+        pose = self._refine(alignment, near, moving)
+        if mode is BaseMotion.AUTO and not moving and self._base_displaced(alignment, pose):
+            pose = self._try_base(alignment, pose)
+        return pose
+
+    def _refine(self, alignment: Alignment, pose: Pose, base: bool) -> Pose:
+        free = np.concatenate([self._model.upper > self._model.lower, np.full(6, base)])
+        return alignment.refine(pose, self._config.iterations, self._config.gate_m, free)
+
+    def _nearby(self, alignment: Alignment, pose: Pose) -> Pose:
+        """Try each joint a little before and after its prediction: what constant velocity misses."""
+        best, lowest = pose, alignment.cost(pose)
+        for j, lever in enumerate(self._model.lever_m):
+            centre = best
+            for offset in (-2, -1, 1, 2):
+                candidate = self._with_joint(centre, j, centre.q[j] + offset * self._config.search_step_m / lever)
+                cost = alignment.cost(candidate)
+                if cost < lowest:
+                    best, lowest = candidate, cost
+        return best
+
+    def _with_joint(self, pose: Pose, j: int, value: float) -> Pose:
+        q = pose.q.copy()
+        q[j] = np.clip(value, self._model.lower[j], self._model.upper[j])
+        return Pose(q, pose.base)
+
+    def _base_displaced(self, alignment: Alignment, pose: Pose) -> bool:
+        evidence = alignment.evidence(pose)
+        if evidence.visible[0] < _MIN_EVIDENCE:
+            return False
+        return evidence.quality[0] < 0.7 or alignment.base_offset_m(pose) > self._config.base_moved_m
+
+    def _try_base(self, alignment: Alignment, pose: Pose) -> Pose:
+        moved = self._refine(alignment, pose, True)
+        gain = alignment.cost(pose) - alignment.cost(moved)
+        if gain < 0.05 * alignment.evidence(pose).visible.sum():
+            return pose
+        _log.info("the object's base has moved: estimating its pose")
+        self._base_free = _BASE_PATIENCE
+        return moved
+
+    def _is_lost(self, evidence: Evidence) -> bool:
+        explained = _quality(evidence) >= self._config.min_quality
+        self._unexplained = 0 if explained else self._unexplained + 1
+        return self._unexplained > self._config.lost_frames
+
+    def _search(self, alignment: Alignment, pose: Pose, evidence: Evidence) -> tuple[Pose, Evidence]:
+        """Search every joint over its whole range, parents first, and keep the result if it explains more."""
+        found = pose
+        for _ in range(2 if len(pose.q) > 1 else 1):
+            for j in range(len(pose.q)):
+                found = self._scan(alignment, found, j)
+        alignment.look(found)
+        found = self._follow(alignment, found)
+        alignment.look(found)
+        better = alignment.evidence(found)
+        if _quality(better) <= _quality(evidence):
+            return pose, evidence
+        if _quality(better) >= self._config.min_quality:
+            self._unexplained = 0
+        self._velocity[:] = 0
+        self._pose = found
+        return found, better
+
+    def _scan(self, alignment: Alignment, pose: Pose, j: int) -> Pose:
+        lower = max(self._model.lower[j], pose.q[j] - _SEARCH_REACH)
+        upper = min(self._model.upper[j], pose.q[j] + _SEARCH_REACH)
+        count = int(np.ceil((upper - lower) * self._model.lever_m[j] / self._config.search_step_m)) + 1
+        values = [pose.q[j], *np.linspace(lower, upper, min(max(count, 2), _SEARCH_CANDIDATES))]
+        candidates = [self._with_joint(pose, j, v) for v in values]
+        return min(candidates, key=lambda c: alignment.cost_from_scratch(c, self._coarse))
+
+    def _commit(self, stamp_ns: int, pose: Pose, evidence: Evidence) -> TrackState:
+        seen = evidence.visible >= _MIN_EVIDENCE
+        self._learn_velocity(stamp_ns, pose, evidence)
+        self._pose, self._stamp_ns = pose, stamp_ns
+        quality = _quality(evidence)
+        tracked = self._unexplained <= self._config.lost_frames and quality > 0
+        joint_quality = np.where(seen, evidence.quality, 0.0)[1:]
+        return TrackState(stamp_ns, pose.q.copy(), pose.base @ self._T_world_base, quality, tracked, joint_quality)
+
+    def _learn_velocity(self, stamp_ns: int, pose: Pose, evidence: Evidence) -> None:
+        dt = 0.0 if self._stamp_ns is None else (stamp_ns - self._stamp_ns) * 1e-9
+        twist = log_se3(pose.base @ inverse(self._pose.base))
+        self._base_free = _BASE_PATIENCE if np.linalg.norm(twist) > _BASE_STILL_M else max(self._base_free - 1, 0)
+        if not 0 < dt < _MAX_GAP_S:
+            self._velocity[:] = 0
+            return
+        known = np.concatenate([evidence.agree[1:] >= _MIN_EVIDENCE, np.full(6, evidence.agree[0] >= _MIN_EVIDENCE)])
+        measured = np.concatenate([pose.q - self._pose.q, twist]) / dt
+        self._velocity = 0.5 * self._velocity + 0.5 * np.where(known, measured, 0.0)
+
+
+def _quality(evidence: Evidence) -> float:
+    """Worst share of agreement among the parts in view; 0 with none in view."""
+    seen = evidence.visible >= _MIN_EVIDENCE
+    return float(evidence.quality[seen].min()) if seen.any() else 0.0
+
+
+def _every(surfels: Surfels, step: int) -> Surfels:
+    thin = surfels.subset(slice(None, None, step))
+    return Surfels(thin.points, thin.normals, thin.part, thin.two_sided, surfels.spacing_m * step**0.5)
+
+
+def _make_model(obj: ArticulatedObject, config: TrackingConfig) -> Model:
+    dense = sample_surfels(obj.parts, config.surfels_per_part * _DENSITY)
+    if not dense.points.shape[1]:
+        raise ObjectError(f"no part of '{obj.name}' has a mesh, so there is nothing to track: give a URDF with visuals")
+    chain = chain_of(obj.joints)
+    bounds = np.array([_bounds(j, config) for j in obj.joints]).reshape(-1, 2)
+    levers = np.array([_lever(joint, dense, _subtree(chain.parents, j)) for j, joint in enumerate(obj.joints)])
+    return Model(chain, dense, _DENSITY, bounds[:, 0], bounds[:, 1], levers)
+
+
+def _bounds(joint: Joint, config: TrackingConfig) -> tuple[float, float]:
+    """Allowed joint values, possibly infinite."""
+    if joint.type is JointType.FIXED:
+        return 0.0, 0.0
+    margin = config.limit_margin_rad if joint.type is JointType.REVOLUTE else config.limit_margin_m
+    return joint.limits[0] - margin, joint.limits[1] + margin
+
+
+def _subtree(parents: tuple[int, ...], j: int) -> list[int]:
+    """Indices of the parts that joint ``j`` moves."""
+    moved = {j}
+    for i, parent in enumerate(parents):
+        if parent in moved:
+            moved.add(i)
+    return [i + 1 for i in sorted(moved)]
+
+
+def _lever(joint: Joint, surfels: Surfels, parts: list[int]) -> float:
+    if joint.type is not JointType.REVOLUTE:
+        return 1.0
+    points = surfels.points[:, np.isin(surfels.part, parts)].T
+    if not len(points):
+        return 1.0
+    distance = line_distance(points, np.asarray(joint.origin, float), np.asarray(joint.axis, float))
+    return max(float(np.percentile(distance, 90)), _MIN_LEVER_M)
