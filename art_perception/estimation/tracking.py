@@ -13,7 +13,7 @@ from enum import Enum
 import numpy as np
 
 from art_perception.errors import ObjectError
-from art_perception.estimation.alignment import Alignment, Evidence, Model, Pose
+from art_perception.estimation.articulated_icp import Alignment, Evidence, Model, Pose
 from art_perception.estimation.surfels import Surfels, sample_surfels
 from art_perception.geometry.kinematics import chain_of
 from art_perception.geometry.lie import exp_se3, inverse, log_se3

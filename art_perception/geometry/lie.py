@@ -32,6 +32,11 @@ def hat(w: Array) -> Array:
     """Skew-symmetric matrix of ``w`` (..., 3) -> (..., 3, 3), so that ``hat(w) @ p == cross(w, p)``."""
     xp = namespace(w)
     x, y, z = w[..., 0], w[..., 1], w[..., 2]
+    if xp is np:  # filling is several times faster than stacking, and the tracker calls this per iteration
+        out = np.zeros((*w.shape, 3), np.result_type(w, np.float32))
+        out[..., 0, 1], out[..., 0, 2], out[..., 1, 2] = -z, y, -x
+        out[..., 1, 0], out[..., 2, 0], out[..., 2, 1] = z, -y, x
+        return out
     o = xp.zeros_like(x)
     return xp.stack([xp.stack([o, -z, y], -1), xp.stack([z, o, -x], -1), xp.stack([-y, x, o], -1)], -2)
 
@@ -73,10 +78,11 @@ def log_so3(R: Array) -> Array:
 def exp_se3(xi: Array) -> Array:
     """Rigid transform of a twist ``[v, w]``: (..., 6) -> (..., 4, 4)."""
     v, w = xi[..., :3], xi[..., 3:]
-    _, b, c = _coefficients((w * w).sum(-1))
-    W = hat(w)
-    V = _eye_like(xi, 3) + b[..., None, None] * W + c[..., None, None] * (W @ W)
-    return from_rotation_translation(exp_so3(w), (V @ v[..., None])[..., 0])
+    a, b, c = (x[..., None, None] for x in _coefficients((w * w).sum(-1)))
+    eye, W = _eye_like(xi, 3), hat(w)
+    W2 = W @ W
+    V = eye + b * W + c * W2
+    return from_rotation_translation(eye + a * W + b * W2, (V @ v[..., None])[..., 0])
 
 
 def log_se3(T: Array) -> Array:

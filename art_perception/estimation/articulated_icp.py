@@ -146,13 +146,14 @@ class Alignment:
         p = p - centre[:, None].astype(np.float32)
         a = np.concatenate([n, np.cross(p, n, axis=0)])
         bounds = np.searchsorted(self._surfels.part, np.arange(self._parts + 1))
-        out = Normal(np.zeros((self._parts, 6, 6)), np.zeros((self._parts, 6)), np.zeros((self._parts, 6, 6)))
+        H, g, moments = (np.zeros((self._parts, *shape)) for shape in ((6, 6), (6,), (4, 4)))
+        ones = np.concatenate([p, np.ones_like(p[:1])])
         for k in np.flatnonzero(np.diff(bounds)):
             s = slice(bounds[k], bounds[k + 1])
             wa = w[s] * a[:, s]
-            out.H[k], out.g[k] = wa @ a[:, s].T, wa @ r[s]
-            out.M[k] = _gram(p[:, s], w[s])
-        return out, centre
+            H[k], g[k] = wa @ a[:, s].T, wa @ r[s]
+            moments[k] = (w[s] * ones[:, s]) @ ones[:, s].T
+        return Normal(H, g, _gram(moments)), centre
 
     def jacobian(self, pose: Pose, centre: np.ndarray) -> np.ndarray:
         """Twist of every part per unit of every joint and of the base: (P, 6, J + 6), centred camera frame."""
@@ -224,12 +225,20 @@ def _vertex(left: float, middle: float, right: float) -> float:
     return 0.5 * (left - right) / curvature if curvature > 0 else 0.0
 
 
-def _gram(p: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Sum of weighted squared displacements of points (3, N) as a quadratic form of the twist, (6, 6)."""
-    wp = w * p
-    first, second = wp.sum(1).astype(float), (wp @ p.T).astype(float)
-    top = np.concatenate([w.sum() * np.eye(3), -hat(first)], 1)
-    return np.concatenate([top, np.concatenate([hat(first), np.trace(second) * np.eye(3) - second], 1)])
+def _gram(moments: np.ndarray) -> np.ndarray:
+    """Weighted squared displacement of points as a quadratic form of the twist.
+
+    Args:
+        moments: (P, 4, 4) sums of ``w [p, 1] [p, 1]'``.
+
+    Returns:
+        (P, 6, 6).
+    """
+    total, cross, second = moments[:, 3, 3], hat(moments[:, :3, 3]), moments[:, :3, :3]
+    out = np.empty((len(moments), 6, 6))
+    out[:, :3, :3], out[:, :3, 3:], out[:, 3:, :3] = total[:, None, None] * np.eye(3), -cross, cross
+    out[:, 3:, 3:] = np.trace(second, axis1=1, axis2=2)[:, None, None] * np.eye(3) - second
+    return out
 
 
 def _observability(normal: Normal, J: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
