@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass
 from statistics import median
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar, get_args
 
 import numpy as np
 
@@ -98,8 +98,10 @@ class FrameAssembler:
     """
 
     def __init__(self, pose_source: PoseSource = "topic", fixed_frame: str = "", *, has_mask: bool = False) -> None:
+        if pose_source not in get_args(PoseSource):
+            raise FrameError(f"pose_source is '{pose_source}': choose one of {', '.join(get_args(PoseSource))}")
         if pose_source == "tf" and not fixed_frame:
-            raise FrameError("pose_source tf needs the name of the fixed frame, e.g. map or odom")
+            raise FrameError("pose_source is tf without a fixed frame: name the camera poses' frame, e.g. map or odom")
         self.fixed_frame = fixed_frame
         self.dropped = 0
         self.problem = ""

@@ -31,7 +31,7 @@ def atomic_directory(out: Path | str, marker: str = "result.json") -> Iterator[P
     Raises:
         OutputError: ``out`` cannot be written, is not ours to replace, or the disk is full.
     """
-    out = Path(out).absolute()
+    out = Path(out).resolve()
     _check_replaceable(out, marker)
     staging = out.parent / f".{out.name}.{os.getpid()}.tmp"
     work = staging / out.name
@@ -61,7 +61,9 @@ def _full(out: Path) -> OutputError:
 def _unwritable(out: Path, error: OSError) -> OutputError:
     if error.errno in _FULL:
         return _full(out)
-    return OutputError(f"{out} cannot be written ({error.strerror}): choose a folder you may write to")
+    return OutputError(
+        f"{out} cannot be written ({error.strerror}): choose an output folder inside a folder you may write to"
+    )
 
 
 def _check_replaceable(out: Path, marker: str) -> None:

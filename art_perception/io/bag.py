@@ -73,7 +73,7 @@ class GroundTruth:
 
 def _candidates(name: str) -> tuple[str, ...]:
     """A topic's own name, its compressed variants, and the same under RealSense's doubled namespace."""
-    names = [name, f"{name}/compressed", f"{name}/compressedDepth"]
+    names = [name, f"{name}/compressedDepth", f"{name}/compressed"]
     return (*names, *(f"/camera{n}" for n in names if n.startswith("/camera/")))
 
 
@@ -84,9 +84,9 @@ def _find(bag: Bag, name: str, types: tuple[str, ...]) -> str | None:
 def _require(bag: Bag, what: str, name: str, types: tuple[str, ...], remedy: str) -> str:
     found = _find(bag, name, types)
     if found is None:
-        seen = ", ".join(f"{t} ({k.split('/')[-1]})" for t, k in sorted(bag.types.items())) or "no messages"
-        expected = " or ".join(t.split("/")[-1] for t in types)
-        raise BagError(f"{bag.path} has no {what} on {name} ({expected}); it has {seen}: {remedy}")
+        seen = ", ".join(sorted(t for t, kind in bag.types.items() if kind in types)) or "none"
+        expected = " or ".join(kind.split("/")[-1] for kind in types)
+        raise BagError(f"{bag.path} has no {what} on {name} (its topics of type {expected}: {seen}): {remedy}")
     return found
 
 

@@ -102,13 +102,17 @@ def _metres(depth: np.ndarray) -> np.ndarray:
 
 
 def _decode_compressed_depth(image: EncodedImage) -> np.ndarray:
-    """compressed_depth_image_transport: 12-byte header, then a 16-bit PNG (millimetres, or quantised inverse depth)."""
-    encoding = image.format.split(";")[0].strip()
-    if "compressedDepth" not in image.format or encoding not in _DEPTH_DTYPE or "rvl" in image.format:
+    """16-bit PNG in millimetres, or compressed_depth_image_transport: a 12-byte header before the PNG.
+
+    There 32FC1 is quantised inverse depth: metres = A / (pixel - B), A and B being the header's last two floats.
+    """
+    encoding, has_header = image.format.split(";")[0].strip(), "compressedDepth" in image.format
+    if encoding not in _DEPTH_DTYPE or "rvl" in image.format or (encoding == "32FC1" and not has_header):
         raise _unknown_depth(f"format '{image.format}'")
-    pixels = _decompress(image, image.data[_COMPRESSED_DEPTH_HEADER:], cv2.IMREAD_UNCHANGED, "depth")
+    payload = image.data[_COMPRESSED_DEPTH_HEADER:] if has_header else image.data
+    pixels = _decompress(image, payload, cv2.IMREAD_UNCHANGED, "depth")
     if pixels.dtype != np.uint16 or pixels.ndim != 2:
-        raise _unknown_depth(f"PNG with {pixels.dtype} pixels of shape {pixels.shape}")
+        raise _unknown_depth(f"format '{image.format}' with {pixels.dtype} pixels")
     if encoding == "16UC1":
         return _metres(pixels)
     a, b = np.frombuffer(image.data[4:_COMPRESSED_DEPTH_HEADER].tobytes(), "<f4")

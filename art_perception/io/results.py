@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import math
 import subprocess
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -194,5 +195,5 @@ def read_labels(folder: Path | str) -> Labels:
     try:
         with np.load(path) as data:
             return Labels(data["stamp"], data["pixel"], data["point"], data["part"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ObjectError(f"{path} cannot be read ({error}): run `art-perception run` again") from error

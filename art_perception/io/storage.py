@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rosbags.interfaces import Connection, QosDurability
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
@@ -15,12 +16,16 @@ from art_perception.errors import BagError
 TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
 
 
+_LATCHED_TOPICS = ("/tf_static", "/robot_description")
+
+
 class Bag:
     """An open recording.
 
     Attributes:
         types: message type of every topic that holds messages.
         counts: number of messages per topic.
+        latched: topics recorded as transient local, or that are so by convention.
         duration_s: last minus first record time.
     """
 
@@ -30,10 +35,24 @@ class Bag:
         recorded = [c for c in reader.connections if c.msgcount]
         self.types = {c.topic: c.msgtype for c in recorded}
         self.counts = {t: sum(c.msgcount for c in recorded if c.topic == t) for t in self.types}
+        self.latched = {c.topic for c in recorded if c.topic.endswith(_LATCHED_TOPICS) or _offers_latched(c)}
         self.duration_s = max(0, reader.duration - 1) * 1e-9
 
     def messages(self, topics: Collection[str]) -> Iterator[tuple[str, Any]]:
         """Topic and message, in record order.
+
+        Raises:
+            BagError: the recording is truncated or damaged.
+        """
+        for topic, _, data in self.raw_messages(topics):
+            try:
+                message = TYPESTORE.deserialize_cdr(data, self.types[topic])
+            except Exception as error:
+                raise _unreadable(self.path, error) from error
+            yield topic, message
+
+    def raw_messages(self, topics: Collection[str]) -> Iterator[tuple[str, int, bytes]]:
+        """Topic, record time (ns) and serialized message, in record order.
 
         Raises:
             BagError: the recording is truncated or damaged.
@@ -43,17 +62,21 @@ class Bag:
         while True:
             # the rosbags library fails in many ways on damaged files (struct, zstd, sqlite, unicode, type errors)
             try:
-                connection, _, data = next(raw)
-                message = TYPESTORE.deserialize_cdr(data, connection.msgtype)
+                connection, time_ns, data = next(raw)
             except StopIteration:
                 return
             except Exception as error:
                 raise _unreadable(self.path, error) from error
-            yield connection.topic, message
+            yield connection.topic, time_ns, bytes(data)
+
+
+def _offers_latched(connection: Connection) -> bool:
+    profiles = getattr(connection.ext, "offered_qos_profiles", ())
+    return any(p.durability is QosDurability.TRANSIENT_LOCAL for p in profiles)
 
 
 def _unreadable(path: Path, error: Exception) -> BagError:
-    reason = str(error).rstrip(".") or type(error).__name__
+    reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return BagError(
         f"{path} is truncated or damaged ({reason}), expected a complete rosbag2 recording: "
         "record it again, or repair it with `ros2 bag reindex` or `mcap recover`"
