@@ -1,0 +1,100 @@
+"""The window as stacked, reduced arrays: what labelling and alignment look things up in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from art_perception.geometry.camera import normals, unproject
+from art_perception.types import RgbdFrame, Window
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DenseWindow:
+    """T reduced frames.
+
+    Attributes:
+        points: (T, h, w, 3) float32 metres, optical frame of each image.
+        depth_m: (T, h, w) float32, 0 without measurement.
+        slack_m: (T, h, w) float32, depth range within the 3x3 neighbourhood: tolerance for lookups on slopes.
+        normals: (T, h, w, 3) float32, optical frame, zero where undefined.
+        gray: (T, h, w) float32, intensity divided by the image's mean.
+        detail: (T, h, w) float32, intensity without its slow part, so that shading and exposure drop out.
+        gradient: (T, h, w, 2) float32, its derivative by column and row, per pixel.
+        usable: (T, h, w) bool: measured, off depth edges, inside the mask when there is one.
+        K: (3, 3) of the reduced images.
+        T_world_camera: (T, 4, 4).
+        step: full-resolution pixels per reduced pixel.
+    """
+
+    points: np.ndarray
+    depth_m: np.ndarray
+    slack_m: np.ndarray
+    normals: np.ndarray
+    gray: np.ndarray
+    detail: np.ndarray
+    gradient: np.ndarray
+    usable: np.ndarray
+    K: np.ndarray
+    T_world_camera: np.ndarray
+    step: int
+
+    def world_points(self) -> np.ndarray:
+        """Points (T, h, w, 3) float32 in the fixed frame."""
+        R, t = self.T_world_camera[:, :3, :3], self.T_world_camera[:, :3, 3]
+        moved = np.einsum("tij,thwj->thwi", R.astype(np.float32), self.points, optimize=True)
+        return moved + t[:, None, None].astype(np.float32)
+
+
+def _reduce(frame: RgbdFrame, step: int) -> tuple[np.ndarray, ...]:
+    height, width = (s // step for s in frame.depth_m.shape)
+    crop = slice(0, height * step), slice(0, width * step)
+    full = cv2.medianBlur(np.ascontiguousarray(frame.depth_m[crop]), 5)
+    depth = np.ascontiguousarray(full[step // 2 :: step, step // 2 :: step])
+    kernel = np.ones((3, 3), np.uint8)
+    high = cv2.dilate(depth, kernel)
+    low = cv2.erode(np.where(depth > 0, depth, 100.0).astype(np.float32), kernel)
+    slack = np.where(depth > 0, np.minimum(high - low, 0.05 * depth), 0).astype(np.float32)
+    gray = cv2.cvtColor(np.ascontiguousarray(frame.color[crop]), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    gray = cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA)
+    mask = np.ones(depth.shape, bool)
+    if frame.mask is not None:
+        mask = frame.mask[crop][step // 2 :: step, step // 2 :: step]
+    return depth, slack, gray / max(float(gray.mean()), 1.0), mask, (high - low) > 0.05 * depth
+
+
+def densify(window: Window, width: int) -> DenseWindow:
+    """Reduce every frame of ``window`` to about ``width`` px across."""
+    step = max(1, round(window.frames[0].depth_m.shape[1] / width))
+    depth, slack, gray, mask, edge = (np.stack(x) for x in zip(*(_reduce(f, step) for f in window.frames), strict=True))
+    K = np.array(window.frames[0].K, float)
+    K[:2, 2] -= step // 2
+    K[:2] /= step
+    points = np.stack([unproject(d, K) for d in depth])
+    normal = np.stack([normals(p, d) for p, d in zip(points, depth, strict=True)])
+    detail = np.stack([cv2.GaussianBlur(g, (0, 0), 1.0) - cv2.GaussianBlur(g, (0, 0), 8.0) for g in gray])
+    return DenseWindow(
+        points=points,
+        depth_m=depth,
+        slack_m=slack,
+        normals=normal.astype(np.float32),
+        gray=gray,
+        detail=detail,
+        gradient=np.stack([np.gradient(detail, axis=2), np.gradient(detail, axis=1)], -1),
+        usable=(depth > 0) & mask,
+        K=K,
+        T_world_camera=np.stack([f.T_world_camera for f in window.frames]),
+        step=step,
+    )
+
+
+def project_rounded(points: np.ndarray, K: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Nearest pixel of optical-frame points (..., 3): row, column (clipped) and whether inside and in front."""
+    z = points[..., 2]
+    safe = np.where(z > 1e-3, z, 1.0)
+    u = np.rint(points[..., 0] / safe * K[0, 0] + K[0, 2]).astype(np.int32)
+    v = np.rint(points[..., 1] / safe * K[1, 1] + K[1, 2]).astype(np.int32)
+    inside = (z > 1e-3) & (u >= 0) & (v >= 0) & (u < shape[1]) & (v < shape[0])
+    return np.clip(v, 0, shape[0] - 1), np.clip(u, 0, shape[1] - 1), inside

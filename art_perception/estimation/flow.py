@@ -1,0 +1,141 @@
+"""Long 3D point tracks: dense inverse-search optical flow (Kroeger et al., ECCV 2016) chained and lifted by depth.
+
+Each track is a surface point seen over many frames in the fixed frame, so the camera's own motion is gone. A track ends
+where forward and backward flow disagree, at depth edges and where depth is missing.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from art_perception.estimation.dense import DenseWindow
+
+
+@dataclass(frozen=True, slots=True)
+class FlowConfig:
+    """Point tracking."""
+
+    width: int = 320
+    """Flow is computed on images of about this width, px."""
+    grid: int = 5
+    """Spacing of new tracks, px of the reduced image."""
+    sources: int = 5
+    """Frames, spread over the window, in which tracks start."""
+    max_disagreement_px: float = 1.0
+    """Forward-backward disagreement at which a track ends, px of the reduced image."""
+    drift: float = 0.003
+    """Error that chained flow builds up, as a share of depth."""
+    min_length: int = 6
+    """Tracks seen in fewer frames are dropped."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tracks:
+    """N surface points over T frames.
+
+    Attributes:
+        points: (N, T, 3) metres, fixed frame; arbitrary where not visible.
+        visible: (N, T) bool.
+        pixels: (N, T, 2) column and row in the reduced images the tracks were made on.
+        sigma: (N,) one-sigma error of a position, drift included, metres.
+        noise_m: depth noise of the reduced images at the tracks' median depth, metres.
+    """
+
+    points: np.ndarray
+    visible: np.ndarray
+    pixels: np.ndarray
+    sigma: np.ndarray
+    noise_m: float
+
+
+def _dense_flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(a, b, None)
+
+
+def consecutive_flows(grays: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Forward and backward flow (h, w, 2) px between each pair of neighbouring images."""
+    pairs = list(zip(grays[:-1], grays[1:], strict=True))
+    with ThreadPoolExecutor(2) as pool:
+        forward = pool.map(lambda p: _dense_flow(p[0], p[1]), pairs)
+        backward = pool.map(lambda p: _dense_flow(p[1], p[0]), pairs)
+        return list(forward), list(backward)
+
+
+def _sample(image: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """Bilinear samples of (h, w[, c]) at (N, 2) pixels."""
+    x, y = pixels[None, :, 0].astype(np.float32), pixels[None, :, 1].astype(np.float32)
+    return cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
+
+
+def _advance(
+    pixels: np.ndarray, there: np.ndarray, back: np.ndarray, usable: np.ndarray, limit: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Move pixels (N, 2) along a flow; also return which survive the forward-backward and depth checks."""
+    moved = pixels + _sample(there, pixels)
+    error = np.linalg.norm(moved + _sample(back, moved) - pixels, axis=-1)
+    height, width = usable.shape
+    inside = (moved >= 0).all(-1) & (moved[:, 0] <= width - 1) & (moved[:, 1] <= height - 1)
+    cell = np.clip(np.rint(moved).astype(int), 0, [width - 1, height - 1])
+    return moved, inside & (error < limit) & usable[cell[:, 1], cell[:, 0]]
+
+
+def _chain(
+    source: int, world: np.ndarray, usable: np.ndarray, flows: tuple[list[np.ndarray], list[np.ndarray]], config: FlowConfig
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tracks starting on a grid of frame ``source``, followed both ways: points (N, T, 3), visible (N, T), pixels."""
+    count = len(world)
+    v, u = np.nonzero(usable[source])
+    keep = (u % config.grid == 0) & (v % config.grid == 0)
+    start = np.stack([u[keep], v[keep]], -1).astype(np.float32)
+    points = np.zeros((len(start), count, 3), np.float32)
+    path = np.zeros((len(start), count, 2), np.float32)
+    visible = np.zeros((len(start), count), bool)
+    for direction in (1, -1):
+        pixels, alive, t = start, np.ones(len(start), bool), source
+        while alive.any():
+            points[alive, t] = _sample(world[t], pixels[alive])
+            path[alive, t] = pixels[alive]
+            visible[alive, t] = True
+            n = t + direction
+            if not 0 <= n < count:
+                break
+            there, back = (flows[0][t], flows[1][t]) if direction > 0 else (flows[1][n], flows[0][n])
+            pixels, ok = _advance(pixels, there, back, usable[n], config.max_disagreement_px)
+            alive, t = alive & ok, n
+    return points, visible, path
+
+
+def noise_of(points: np.ndarray, visible: np.ndarray) -> float:
+    """Noise of track positions from second differences in time, which smooth motion leaves near zero; at least 1 mm."""
+    second = points[:, 2:] - 2 * points[:, 1:-1] + points[:, :-2]
+    ok = visible[:, 2:] & visible[:, 1:-1] & visible[:, :-2]
+    size = np.linalg.norm(second[ok], axis=-1)
+    # noise acts along the viewing ray: the median of |N(0, 6 sigma^2)| is 0.67 sqrt(6) sigma
+    return max(float(np.median(size)) / (np.sqrt(6) * 0.67), 1e-3) if len(size) else 1e-3
+
+
+def track_points(dense: DenseWindow, config: FlowConfig) -> Tracks:
+    """Track the window's usable surface points.
+
+    Args:
+        dense: reduced window; tracks live on its pixels.
+        config: sizes and thresholds.
+
+    Returns:
+        Tracks of at least ``config.min_length`` frames, positions in the fixed frame.
+    """
+    usable = dense.usable & (dense.slack_m < 0.04 * dense.depth_m)
+    world = dense.world_points()
+    flows = consecutive_flows([np.clip(g * 110, 0, 255).astype(np.uint8) for g in dense.gray])
+    sources = np.unique(np.linspace(0, len(world) - 1, config.sources).round().astype(int))
+    chains = [_chain(int(s), world, usable, flows, config) for s in sources]
+    points, visible, pixels = (np.concatenate(x) for x in zip(*chains, strict=True))
+    keep = visible.sum(1) >= min(config.min_length, len(world))
+    points, visible, pixels = points[keep], visible[keep], pixels[keep]
+    depth = np.linalg.norm(points - dense.T_world_camera[:, :3, 3], axis=-1)
+    sigma = np.hypot(noise_of(points, visible), config.drift * (depth * visible).sum(1) / visible.sum(1))
+    return Tracks(points, visible, pixels, sigma, noise_of(points, visible))

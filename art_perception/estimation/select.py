@@ -1,0 +1,171 @@
+"""Joint type by evidence, and how far a joint can be trusted.
+
+Both joint types are refined on the same data; the Bayesian information criterion picks one (Sturm, Stachniss & Burgard, "A
+probabilistic framework for learning kinematic models of articulated objects", JAIR 2011).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from art_perception.estimation.align import Evidence, Fit, JointConfig, gather, refine
+from art_perception.estimation.dense import DenseWindow
+from art_perception.estimation.flow import Tracks
+from art_perception.estimation.joint_fit import Motion, fit_tracks, kabsch
+from art_perception.estimation.segment import in_frame_of, world_displacement
+from art_perception.geometry.lie import hat
+from art_perception.geometry.screw import closest_on_line, screw_of_transform
+from art_perception.types import Joint, JointType
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice:
+    """A fit that won against the other joint type by ``margin`` (half the BIC difference, nats)."""
+
+    fit: Fit
+    margin: float
+
+    @property
+    def motion(self) -> Motion:
+        """The winning motion."""
+        return self.fit.motion
+
+
+def other_type(motion: Motion, points: np.ndarray, weights: np.ndarray) -> Motion | None:
+    """Start value of the other joint type from the part's tracks (N, T, 3) in the parent frame."""
+    seen = weights > 0
+    a, b = int(motion.q.argmin()), int(motion.q.argmax())
+    both = seen[:, a] & seen[:, b]
+    if both.sum() < 4:
+        a, b = _best_pair(seen, motion.q)
+        both = seen[:, a] & seen[:, b]
+    if both.sum() < 4:
+        return None
+    if motion.type is JointType.REVOLUTE:
+        shift = (points[both, b] - points[both, a]).mean(0)
+        length = float(np.linalg.norm(shift))
+        if length < 1e-3:
+            return None
+        gain = length / (motion.q[b] - motion.q[a])
+        start = Motion(JointType.PRISMATIC, shift / length, points[both, a].mean(0), motion.q * gain, motion.parent)
+    else:
+        axis, origin, angle, _ = screw_of_transform(kabsch(points[both, a], points[both, b], np.ones(both.sum())))
+        if angle < np.deg2rad(0.5):
+            return None
+        gain = angle / (motion.q[b] - motion.q[a])
+        start = Motion(JointType.REVOLUTE, axis, origin, motion.q * gain, motion.parent)
+    return fit_tracks(start, points, weights)
+
+
+def _best_pair(seen: np.ndarray, q: np.ndarray) -> tuple[int, int]:
+    """The two frames of largest motion that at least four tracks share."""
+    shared = seen.T.astype(float) @ seen.astype(float) >= 4
+    gap = np.abs(q[:, None] - q[None]) * shared
+    a, b = np.unravel_index(gap.argmax(), gap.shape)
+    return int(a), int(b)
+
+
+def _bic(fit: Fit) -> float:
+    parameters = 5 if fit.motion.type is JointType.REVOLUTE else 3
+    return fit.cost + parameters * np.log(max(fit.count, 2.0))
+
+
+def choose(
+    dense: DenseWindow, labels: np.ndarray, part: int, evidence: Evidence, motion: Motion, config: JointConfig
+) -> Choice:
+    """Refine ``motion`` and its rival type on the same evidence and keep the better by BIC."""
+    fit = refine(dense, labels, part, evidence, motion, config)
+    rival_start = other_type(fit.motion, evidence.tracks, evidence.track_weights) if len(evidence.tracks) else None
+    if rival_start is None:
+        return Choice(fit, 0.0)
+    rival = refine(dense, labels, part, evidence, rival_start, config)
+    margin = 0.5 * (_bic(rival) - _bic(fit))
+    return Choice(fit, margin) if margin >= 0 else Choice(rival, -margin)
+
+
+def refine_all(
+    dense: DenseWindow,
+    labels: np.ndarray,
+    motions: list[Motion],
+    tracks: Tracks,
+    part_of_track: np.ndarray,
+    noise_m: float,
+    config: JointConfig,
+) -> list[Choice]:
+    """Refine every motion, parents first, each in its parent's refined frame."""
+    refined = list(motions)
+    choices: list[Choice] = []
+    for k, motion in enumerate(motions):
+        own = part_of_track == k
+        local = in_frame_of(replace(tracks, points=tracks.points[own].astype(float)), refined, motion.parent)
+        weights = tracks.visible[own] / tracks.sigma[own, None] ** 2
+        D_parent = _parent_displacement(refined, motion.parent)
+        evidence = gather(dense, labels, k + 1, D_parent, local.points, weights, noise_m, config)
+        choice = choose(dense, labels, k + 1, evidence, motion, config)
+        refined[k] = choice.motion
+        choices.append(choice)
+    return choices
+
+
+def _parent_displacement(motions: list[Motion], parent: int) -> np.ndarray:
+    if parent < 0:
+        return np.broadcast_to(np.eye(4), (len(motions[0].q), 4, 4))
+    return world_displacement(motions, parent)
+
+
+def joints_of(choices: list[Choice], dense: DenseWindow, labels: np.ndarray) -> list[Joint]:
+    """Turn refined motions into joints; the origin of a revolute axis is its point nearest to the part."""
+    return [_joint(k, c, _centroid(dense, labels, k + 1, c.motion)) for k, c in enumerate(choices)]
+
+
+def _centroid(dense: DenseWindow, labels: np.ndarray, part: int, motion: Motion) -> np.ndarray:
+    """Mean of the part's points (3,) in frame 0, or the motion's own origin when none is visible there."""
+    own = labels[0] == part
+    if not own.any():
+        return motion.origin
+    T = dense.T_world_camera[0]
+    return T[:3, :3] @ dense.points[0][own].mean(0) + T[:3, 3]
+
+
+def _joint(k: int, choice: Choice, centroid: np.ndarray) -> Joint:
+    motion = choice.motion
+    revolute = motion.type is JointType.REVOLUTE
+    origin = closest_on_line(centroid, motion.origin, motion.axis) if revolute else centroid
+    axis_std, origin_std = uncertainty(motion, origin)
+    confidence = confidence_of(choice, axis_std, origin_std)
+    return Joint(
+        name=f"joint_{k + 1}",
+        parent="base" if motion.parent < 0 else f"part_{motion.parent + 1}",
+        child=f"part_{k + 1}",
+        type=motion.type,
+        axis=motion.axis,
+        origin=origin,
+        limits=(float(motion.q.min()), float(motion.q.max())),
+        valid=confidence >= 0.5,
+        confidence=confidence,
+        axis_std_rad=axis_std,
+        origin_std_m=origin_std if revolute else 0.0,
+    )
+
+
+def uncertainty(motion: Motion, origin: np.ndarray) -> tuple[float, float]:
+    """One-sigma axis direction (rad) and axis position (m) at ``origin`` from the fit's covariance."""
+    if motion.covariance is None:
+        return float("inf"), float("inf")
+    across = np.eye(3) - np.outer(motion.axis, motion.axis)
+    C = motion.covariance
+    lever = -hat(origin - motion.origin)
+    shift = np.concatenate([lever, np.eye(3)], -1)  # how the axis moves at ``origin``: turn x lever + shift
+    direction = across @ C[:3, :3] @ across
+    position = across @ shift @ C @ shift.T @ across
+    return float(np.sqrt(max(np.trace(direction), 0))), float(np.sqrt(max(np.trace(position), 0)))
+
+
+def confidence_of(choice: Choice, axis_std_rad: float, origin_std_m: float) -> float:
+    """Probability that type, axis (5 deg) and position (5 cm) are right."""
+    type_ok = 1 / (1 + np.exp(-min(choice.margin, 50.0)))
+    axis_ok = np.exp(-((axis_std_rad / np.deg2rad(5)) ** 2))
+    position_ok = np.exp(-((origin_std_m / 0.05) ** 2)) if choice.motion.type is JointType.REVOLUTE else 1.0
+    return float(np.clip(type_ok * axis_ok * position_ok, 0, 1))

@@ -1,0 +1,129 @@
+"""The whole reconstruction on one screen: window in, articulated object out. The only place where all stages meet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from art_perception.estimation.align import JointConfig
+from art_perception.estimation.dense import densify
+from art_perception.estimation.flow import FlowConfig, track_points
+from art_perception.estimation.fuse import FuseConfig, fuse_parts
+from art_perception.estimation.joint_fit import Motion
+from art_perception.estimation.label import LabelConfig, label_window, refuted_share, upsample_labels
+from art_perception.estimation.mask import MaskConfig, keep_object
+from art_perception.estimation.segment import SegmentConfig, changed_tracks, require_motion, segment_tracks, world_displacement
+from art_perception.estimation.select import joints_of, refine_all
+from art_perception.estimation.tracking import TrackingConfig
+from art_perception.estimation.window import WindowConfig
+from art_perception.types import ArticulatedObject, Part, PartMotion, Window
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Settings of every stage; the single source of command-line flags and ROS parameters."""
+
+    window: WindowConfig = field(default_factory=WindowConfig)
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    segment: SegmentConfig = field(default_factory=SegmentConfig)
+    label: LabelConfig = field(default_factory=LabelConfig)
+    joint: JointConfig = field(default_factory=JointConfig)
+    mask: MaskConfig = field(default_factory=MaskConfig)
+    fuse: FuseConfig = field(default_factory=FuseConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reconstruction:
+    """The object, the motion it was derived from, the window both refer to, and seconds per stage."""
+
+    object: ArticulatedObject
+    motion: PartMotion
+    window: Window
+    seconds: dict[str, float]
+
+
+class Clock:
+    """Times stages and reports progress."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.seconds: dict[str, float] = {}
+        self._progress = progress
+
+    @contextmanager
+    def stage(self, name: str, fraction: float) -> Iterator[None]:
+        if self._progress:
+            self._progress(name, fraction)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+
+
+def displacements(motions: list[Motion], frames: int) -> np.ndarray:
+    """Displacements (K + 1, T, 4, 4) of the static body (identity) and every part."""
+    still = np.broadcast_to(np.eye(4), (frames, 4, 4))
+    return np.stack([still, *(world_displacement(motions, k) for k in range(len(motions)))])
+
+
+def estimate_motion(window: Window, config: Config, clock: Clock) -> PartMotion:
+    """Find the parts and joints of a window.
+
+    Raises:
+        MotionError: nothing moved, or too little.
+    """
+    count, has_mask = len(window.frames), window.frames[0].mask is not None
+    with clock.stage("flow", 0.0):
+        dense = densify(window, config.flow.width)
+        tracks = track_points(dense, config.flow)
+    with clock.stage("segmentation", 0.2):
+        refuted = refuted_share(dense, tracks.noise_m, config.label)
+        changed = changed_tracks(tracks, refuted, config.segment)
+        motions, part = segment_tracks(tracks, changed, config.segment)
+        require_motion(motions, tracks, config.segment)
+    with clock.stage("joints", 0.4):
+        labels = label_window(dense, displacements(motions, count), tracks.noise_m, config.label)
+        choices = refine_all(dense, labels, motions, tracks, part, tracks.noise_m, config.joint)
+        motions = [c.motion for c in choices]
+    with clock.stage("labels", 0.6):
+        labels = label_window(dense, displacements(motions, count), tracks.noise_m, config.label)
+        labels = keep_object(dense, labels, has_mask, config.mask)
+        joints = joints_of(choices, dense, labels)
+        full = upsample_labels(window, dense, labels)
+    return PartMotion(full, tuple(joints), np.stack([m.q for m in motions], -1))
+
+
+def reconstruct(
+    window: Window, config: Config | None = None, name: str = "object", progress: Progress | None = None
+) -> Reconstruction:
+    """Turn a window of RGB-D frames into an articulated object.
+
+    Args:
+        window: frames in time order with camera poses in one fixed frame.
+        config: settings of all stages.
+        name: name of the object in the URDF.
+        progress: called with (stage, fraction done) as stages start.
+
+    Raises:
+        MotionError: nothing moved, or too little, to say where a joint is.
+    """
+    config = config or Config()
+    clock = Clock(progress)
+    motion = estimate_motion(window, config, clock)
+    with clock.stage("meshes", 0.7):
+        parts = fuse_parts(window, motion, config.fuse)
+    obj = ArticulatedObject(name, window.fixed_frame, parts, motion.joints, base_frame(parts[0]))
+    return Reconstruction(obj, motion, window, clock.seconds)
+
+
+def base_frame(base: Part) -> np.ndarray:
+    """Pose (4, 4) of the base link: axes of the fixed frame, origin at the middle of the static body."""
+    T = np.eye(4)
+    if len(base.visual.vertices):
+        T[:3, 3] = (base.visual.vertices.min(0) + base.visual.vertices.max(0)) / 2
+    return T
