@@ -20,6 +20,7 @@ from art_perception.geometry.lie import inverse
 from art_perception.geometry.mesh import mass_properties, transformed
 from art_perception.types import ArticulatedObject, Joint, JointType, Mesh, Part
 
+URDF_FILE = "object.urdf"
 GREY = np.array([180.0, 180.0, 180.0])
 
 
@@ -66,7 +67,7 @@ def write_urdf(obj: ArticulatedObject, folder: Path, config: UrdfConfig | None =
         for joint in obj.joints:
             _add_joint(robot, joint, names, frames, config)
         ET.indent(robot)
-        path = folder / "object.urdf"
+        path = folder / URDF_FILE
         ET.ElementTree(robot).write(path, encoding="utf-8", xml_declaration=True)
     except OSError as error:
         raise OutputError(
