@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import glob
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from art_perception.errors import OutputError
@@ -33,16 +34,10 @@ def atomic_directory(out: Path | str, marker: str = "result.json") -> Iterator[P
     """
     out = Path(out).resolve()
     _check_replaceable(out, marker)
+    missing = [parent for parent in out.parents if not parent.exists()]
     staging = out.parent / f".{out.name}.{os.getpid()}.tmp"
-    work = staging / out.name
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _clean_stale(out)
-        shutil.rmtree(staging, ignore_errors=True)
-        work.mkdir(parents=True)
-    except OSError as error:
-        raise _unwritable(out, error) from error
-    try:
+        work = _prepare(staging, out)
         yield work
         _flush(work)
         _install(work, out)
@@ -52,6 +47,21 @@ def atomic_directory(out: Path | str, marker: str = "result.json") -> Iterator[P
         raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        for parent in missing:
+            with suppress(OSError):  # holds the result
+                parent.rmdir()
+
+
+def _prepare(staging: Path, out: Path) -> Path:
+    """Create the folder to write into; its name is the final one, so that files may be named after it."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _clean_stale(out)
+        work = staging / out.name
+        work.mkdir(parents=True)
+    except OSError as error:
+        raise _unwritable(out, error) from error
+    return work
 
 
 def _full(out: Path) -> OutputError:
@@ -82,9 +92,9 @@ def _check_replaceable(out: Path, marker: str) -> None:
 
 def _clean_stale(out: Path) -> None:
     """Remove what killed processes left behind; put back a result that was moved aside (see ``_swap``)."""
-    for staging in out.parent.glob(f".{out.name}.*.tmp"):
+    for staging in out.parent.glob(f".{glob.escape(out.name)}.*.tmp"):
         pid = staging.name.split(".")[-2]
-        if not pid.isdigit() or _is_alive(int(pid)):
+        if not pid.isdigit() or (int(pid) != os.getpid() and _is_alive(int(pid))):
             continue
         if (staging / "old").exists() and not out.exists():
             (staging / "old").rename(out)
@@ -96,19 +106,23 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
+    except PermissionError:  # somebody else's
+        pass
     return True
 
 
 def _flush(folder: Path) -> None:
     """Force files, then folders, to disk, so that a power cut after the swap loses nothing."""
     for path in [*folder.rglob("*"), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _install(work: Path, out: Path) -> None:
@@ -117,17 +131,9 @@ def _install(work: Path, out: Path) -> None:
             _swap(work, out)
         else:
             work.rename(out)
-        _flush_entry(out.parent)
+        _sync(out.parent)
     except OSError as error:
         raise _unwritable(out, error) from error
-
-
-def _flush_entry(parent: Path) -> None:
-    descriptor = os.open(parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _swap(work: Path, out: Path) -> None:

@@ -152,12 +152,10 @@ def _tf_root(bag: Bag, topics: Topics) -> str:
             f"{bag.path} has no camera pose: neither {topics.tf} nor {topics.tf_static} is recorded: "
             "record them, or choose pose_source topic, odom or static"
         )
-    frame, parents = "", {}
-    for topic, m in itertools.islice(bag.messages((color, topics.tf, topics.tf_static)), _TF_SCAN):
-        if topic == color:
-            frame = m.header.frame_id
-        else:
-            parents.update({t.child_frame_id: t.header.frame_id for t in m.transforms})
+    _, first = next(bag.messages((color,)))
+    frame, parents = first.header.frame_id, {}
+    for _, m in itertools.islice(bag.messages((topics.tf, topics.tf_static)), _TF_SCAN):
+        parents.update({t.child_frame_id: t.header.frame_id for t in m.transforms})
     seen: set[str] = set()
     while frame in parents and frame not in seen:
         seen.add(frame)

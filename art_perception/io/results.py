@@ -146,6 +146,8 @@ def _read(path: Path) -> dict[str, Any]:
         ) from error
     except ValueError as error:
         raise ObjectError(f"{path} is no valid JSON ({error}): run `art-perception run` again") from error
+    if not isinstance(document, dict):
+        raise ObjectError(f"{path} holds no JSON object: run `art-perception run` again")
     if document.get("version") != VERSION:
         raise ObjectError(
             f"{path} has version {document.get('version')}, expected {VERSION}: run `art-perception run` again"
