@@ -7,6 +7,7 @@ which a node calls on its worker thread.
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ class _Stamped(Protocol):
     def stamp_ns(self) -> int: ...
 
 
+log = logging.getLogger(__name__)
 S = TypeVar("S", bound=_Stamped)
 
 
@@ -109,6 +111,7 @@ class FrameAssembler:
         self.has_mask = has_mask
         self._tree = TransformTree()
         self._newest_ns: int | None = None
+        self._warned = False
         self._clear()
 
     def _clear(self) -> None:
@@ -132,6 +135,7 @@ class FrameAssembler:
         """
         if self._newest_ns is not None:
             if image.stamp_ns == self._newest_ns:
+                self._drop(f"two colour images have the stamp {image.stamp_ns * 1e-9:.3f} s: stamp them when captured")
                 return
             if image.stamp_ns < self._newest_ns:
                 raise TimeJumpError(
@@ -193,6 +197,10 @@ class FrameAssembler:
         """The remaining frames once no more messages will come."""
         return self._take(final=True)
 
+    def _drop(self, problem: str) -> None:
+        self.dropped += 1
+        self.problem = problem
+
     def _take(self, final: bool) -> list[FrameParts]:
         out = []
         while self._color and (final or self._is_ready(self._color[0])):
@@ -200,8 +208,7 @@ class FrameAssembler:
             try:
                 out.append(self._match(color))
             except FrameError as error:
-                self.dropped += 1
-                self.problem = str(error)
+                self._drop(str(error))
         if self._newest_ns is not None:
             oldest_ns = (self._color[0].stamp_ns if self._color else self._newest_ns) - PATIENCE_NS
             for stream in (self._depth, self._mask, self._camera):
@@ -239,6 +246,11 @@ class FrameAssembler:
             )
         if camera is None:
             raise FrameError("no camera_info arrived with the images: publish it, or check its topic name")
+        if depth.frame_id != color.frame_id and not self._warned:
+            self._warned = True
+            log.warning(
+                "depth is in frame '%s' but colour in '%s': is it registered to colour?", depth.frame_id, color.frame_id
+            )
         mask = self._mask.nearest(color.stamp_ns)
         if mask is not None and abs(mask.stamp_ns - color.stamp_ns) > tolerance_ns:
             mask = None
