@@ -73,29 +73,26 @@ def messages(frame: RgbdFrame, *, depth: encode.DepthEncoding = "16UC1") -> list
 def transform(stamp_ns: int, parent: str, child: str, T: np.ndarray) -> Any:
     """tf2_msgs/TFMessage with one transform."""
     p = encode.pose(T)
-    stamped = encode.new(
-        "geometry_msgs/msg/TransformStamped",
+    stamped = encode.TYPES["geometry_msgs/msg/TransformStamped"](
         header=encode.header(stamp_ns, parent),
         child_frame_id=child,
-        transform=encode.new(
-            "geometry_msgs/msg/Transform",
-            translation=encode.new("geometry_msgs/msg/Vector3", x=p.position.x, y=p.position.y, z=p.position.z),
+        transform=encode.TYPES["geometry_msgs/msg/Transform"](
+            translation=encode.TYPES["geometry_msgs/msg/Vector3"](x=p.position.x, y=p.position.y, z=p.position.z),
             rotation=p.orientation,
         ),
     )
-    return encode.new("tf2_msgs/msg/TFMessage", transforms=[stamped])
+    return encode.TYPES["tf2_msgs/msg/TFMessage"](transforms=[stamped])
 
 
 def odometry(stamp_ns: int, parent: str, child: str, T: np.ndarray) -> Any:
     """nav_msgs/Odometry."""
-    zero = encode.new("geometry_msgs/msg/Vector3", x=0.0, y=0.0, z=0.0)
-    twist = encode.new("geometry_msgs/msg/Twist", linear=zero, angular=zero)
-    return encode.new(
-        "nav_msgs/msg/Odometry",
+    zero = encode.TYPES["geometry_msgs/msg/Vector3"](x=0.0, y=0.0, z=0.0)
+    twist = encode.TYPES["geometry_msgs/msg/Twist"](linear=zero, angular=zero)
+    return encode.TYPES["nav_msgs/msg/Odometry"](
         header=encode.header(stamp_ns, parent),
         child_frame_id=child,
-        pose=encode.new("geometry_msgs/msg/PoseWithCovariance", pose=encode.pose(T), covariance=np.zeros(36)),
-        twist=encode.new("geometry_msgs/msg/TwistWithCovariance", twist=twist, covariance=np.zeros(36)),
+        pose=encode.TYPES["geometry_msgs/msg/PoseWithCovariance"](pose=encode.pose(T), covariance=np.zeros(36)),
+        twist=encode.TYPES["geometry_msgs/msg/TwistWithCovariance"](twist=twist, covariance=np.zeros(36)),
     )
 
 

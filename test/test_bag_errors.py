@@ -130,17 +130,16 @@ def test_zero_camera_matrix(tmp_path):
 def with_pose(tmp_path, pose):
     def spoilt(frame):
         for topic, t, m in messages(frame):
-            yield topic, t, encode.new(m.__msgtype__, header=m.header, pose=pose) if topic == POSE else m
+            yield topic, t, encode.TYPES[m.__msgtype__](header=m.header, pose=pose) if topic == POSE else m
 
     return write_bag(tmp_path / "clip", itertools.chain.from_iterable(map(spoilt, make_frames())))
 
 
 def rosbag_pose(position, xyzw):
     x, y, z, w = xyzw
-    return encode.new(
-        "geometry_msgs/msg/Pose",
-        position=encode.new("geometry_msgs/msg/Point", x=position[0], y=position[1], z=position[2]),
-        orientation=encode.new("geometry_msgs/msg/Quaternion", x=x, y=y, z=z, w=w),
+    return encode.TYPES["geometry_msgs/msg/Pose"](
+        position=encode.TYPES["geometry_msgs/msg/Point"](x=position[0], y=position[1], z=position[2]),
+        orientation=encode.TYPES["geometry_msgs/msg/Quaternion"](x=x, y=y, z=z, w=w),
     )
 
 

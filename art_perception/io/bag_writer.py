@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
 from art_perception.errors import OutputError
 from art_perception.io import encode
@@ -78,7 +78,10 @@ class BagWriter:
         with ExitStack() as stack:
             folder = stack.enter_context(atomic_directory(self._path, marker="metadata.yaml"))
             folder.rmdir()  # the rosbags writer insists on creating it
-            self._writer = stack.enter_context(Writer(folder, version=9, storage_plugin=_PLUGINS[self._format]))
+            writer = Writer(folder, version=9, storage_plugin=_PLUGINS[self._format])
+            if self._format == "mcap":
+                writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)  # masks shrink a hundredfold
+            self._writer = stack.enter_context(writer)
             self._stack = stack.pop_all()
         return self
 

@@ -14,27 +14,23 @@ from art_perception.io.storage import TYPESTORE
 ColorEncoding = Literal["rgb8", "jpeg", "png"]
 DepthEncoding = Literal["16UC1", "32FC1", "compressedDepth"]
 
+TYPES = TYPESTORE.types
+
 _JPEG_FLAGS = (cv2.IMWRITE_JPEG_QUALITY, 95)
 _PNG_FLAGS = (cv2.IMWRITE_PNG_COMPRESSION, 1)  # higher levels save little on noisy depth and cost much time
 _COMPRESSED_DEPTH_HEADER = bytes(12)  # format and quantisation, unused for 16UC1
 
 
-def new(kind: str, **fields: Any) -> Any:
-    """Message of type ``package/msg/Name``."""
-    return TYPESTORE.types[kind](**fields)
-
-
 def header(stamp_ns: int, frame_id: str) -> Any:
     """std_msgs/Header."""
-    stamp = new("builtin_interfaces/msg/Time", sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
-    return new("std_msgs/msg/Header", stamp=stamp, frame_id=frame_id)
+    stamp = TYPES["builtin_interfaces/msg/Time"](sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
+    return TYPES["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id)
 
 
 def image(head: Any, encoding: str, pixels: np.ndarray) -> Any:
     """sensor_msgs/Image of (H, W) or (H, W, C) pixels in the machine's byte order."""
     height, width = pixels.shape[:2]
-    return new(
-        "sensor_msgs/msg/Image",
+    return TYPES["sensor_msgs/msg/Image"](
         header=head,
         height=height,
         width=width,
@@ -49,7 +45,7 @@ def _compressed(
     head: Any, format: str, prefix: bytes, extension: str, pixels: np.ndarray, flags: tuple[int, int]
 ) -> Any:
     data = prefix + cv2.imencode(extension, pixels, flags)[1].tobytes()
-    return new("sensor_msgs/msg/CompressedImage", header=head, format=format, data=np.frombuffer(data, np.uint8))
+    return TYPES["sensor_msgs/msg/CompressedImage"](header=head, format=format, data=np.frombuffer(data, np.uint8))
 
 
 def color_image(head: Any, rgb: np.ndarray, encoding: ColorEncoding) -> Any:
@@ -73,9 +69,8 @@ def depth_image(head: Any, depth_m: np.ndarray, encoding: DepthEncoding) -> Any:
 
 def camera_info(head: Any, K: np.ndarray, shape: tuple[int, ...]) -> Any:
     """sensor_msgs/CameraInfo of a rectified (height, width) image."""
-    roi = new("sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
-    return new(
-        "sensor_msgs/msg/CameraInfo",
+    roi = TYPES["sensor_msgs/msg/RegionOfInterest"](x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
+    return TYPES["sensor_msgs/msg/CameraInfo"](
         header=head,
         height=shape[0],
         width=shape[1],
@@ -92,28 +87,27 @@ def camera_info(head: Any, K: np.ndarray, shape: tuple[int, ...]) -> Any:
 
 def text(value: str) -> Any:
     """std_msgs/String."""
-    return new("std_msgs/msg/String", data=value)
+    return TYPES["std_msgs/msg/String"](data=value)
 
 
 def pose(T: np.ndarray) -> Any:
     """geometry_msgs/Pose of a rigid transform (4, 4)."""
     w, x, y, z = (float(v) for v in lie.quaternion_from_matrix(np.asarray(T, np.float64)[:3, :3]))
     px, py, pz = (float(v) for v in T[:3, 3])
-    return new(
-        "geometry_msgs/msg/Pose",
-        position=new("geometry_msgs/msg/Point", x=px, y=py, z=pz),
-        orientation=new("geometry_msgs/msg/Quaternion", x=x, y=y, z=z, w=w),
+    return TYPES["geometry_msgs/msg/Pose"](
+        position=TYPES["geometry_msgs/msg/Point"](x=px, y=py, z=pz),
+        orientation=TYPES["geometry_msgs/msg/Quaternion"](x=x, y=y, z=z, w=w),
     )
 
 
 def pose_stamped(head: Any, T: np.ndarray) -> Any:
     """geometry_msgs/PoseStamped of a rigid transform (4, 4)."""
-    return new("geometry_msgs/msg/PoseStamped", header=head, pose=pose(T))
+    return TYPES["geometry_msgs/msg/PoseStamped"](header=head, pose=pose(T))
 
 
 def joint_state(head: Any, names: tuple[str, ...], q: np.ndarray) -> Any:
     """sensor_msgs/JointState with positions (J,) only."""
     positions, none = np.asarray(q, np.float64), np.zeros(0)
-    return new(
-        "sensor_msgs/msg/JointState", header=head, name=list(names), position=positions, velocity=none, effort=none
+    return TYPES["sensor_msgs/msg/JointState"](
+        header=head, name=list(names), position=positions, velocity=none, effort=none
     )

@@ -1,4 +1,4 @@
-"""The files of a result directory: result.json and labels.npz (layout: docs/contract.md, version 1)."""
+"""The files of a result directory, layout version 1: result.json and labels.npz."""
 
 from __future__ import annotations
 
