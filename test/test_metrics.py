@@ -76,6 +76,11 @@ def test_state_error_units() -> None:
     assert metrics.state_error(np.zeros(2), q, JointType.PRISMATIC) == pytest.approx(10.0)
 
 
+def test_gaps_hold_the_last_value() -> None:
+    q = np.array([np.nan, 0.1, np.nan, np.nan, 0.4])
+    np.testing.assert_array_equal(metrics.hold_last(q), [0, 0.1, 0.1, 0.1, 0.4])
+
+
 def test_mean_iou_of_equal_and_renumbered_labels(rng: np.random.Generator) -> None:
     true = rng.integers(0, 4, 1000)
     ids = np.arange(4)

@@ -63,6 +63,13 @@ def state_error(q: np.ndarray, true_q: np.ndarray, joint_type: JointType) -> flo
     return in_display_units(float(error), joint_type)
 
 
+def hold_last(q: np.ndarray) -> np.ndarray:
+    """Joint values (F,) with every gap (NaN) filled by the value before it, zero before the first."""
+    known = np.isfinite(q)
+    last = np.maximum.accumulate(np.where(known, np.arange(len(q)), -1))
+    return np.where(last >= 0, np.nan_to_num(q)[np.maximum(last, 0)], 0.0)
+
+
 def in_display_units(value: float, joint_type: JointType) -> float:
     """Degrees of a revolute joint's radians, centimetres of a prismatic joint's metres."""
     return float(np.degrees(value)) if joint_type is JointType.REVOLUTE else 100.0 * value

@@ -52,7 +52,7 @@ class Prediction:
     Attributes:
         joints: in the fixed frame at ``zero_stamp_s``; ``joints[k]`` moves the part labelled k + 1.
         stamps_s: (F,) seconds, same clock as the truth.
-        q: (F, J) joint values, rad or m.
+        q: (F, J) joint values, rad or m, NaN where the object was lost.
         zero_stamp_s: stamp of the first window frame, where all joint values are zero.
     """
 
@@ -366,12 +366,15 @@ def _motion(truth: Truth, index: int) -> float:
 
 
 def _state_error(truth: Truth, index: int, stamps_s: np.ndarray, q: np.ndarray | None) -> float:
-    """State error over the stamps that have truth; ``q`` None is a joint that never moves."""
+    """State error over the stamps that have truth; ``q`` None is a joint that never moves.
+
+    Where the object was lost the last known value stands, which is what a robot would go on.
+    """
     inside = (stamps_s >= truth.stamps_s[0] - 1e-3) & (stamps_s <= truth.stamps_s[-1] + 1e-3)
     if not inside.any():
         raise BagError(_NO_OVERLAP.format(stamps_s[0], stamps_s[-1], truth.stamps_s[0], truth.stamps_s[-1]))
     true_q = np.interp(stamps_s[inside], truth.stamps_s, truth.q[:, index])
-    q = np.zeros(len(stamps_s)) if q is None else q
+    q = np.zeros(len(stamps_s)) if q is None else metrics.hold_last(q)
     return metrics.state_error(q[inside], true_q, truth.joints[index].type)
 
 
