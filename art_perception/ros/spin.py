@@ -1,0 +1,65 @@
+"""Run a node until it ends or is told to stop, and leave nothing behind."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
+
+from art_perception.errors import ArtPerceptionError
+
+
+class ClosableNode(Protocol):
+    """A node with something to stop before it is destroyed."""
+
+    def close(self) -> None:
+        """Stop threads."""
+
+    def destroy_node(self) -> Any:
+        """Free the node's handles; rclpy's own method."""
+
+
+N = TypeVar("N", bound=ClosableNode)
+
+
+def spin(node: Any) -> None:
+    """Serve callbacks on the calling thread until shutdown."""
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    executor.spin()
+
+
+def run_node(make: Callable[[], N], args: list[str] | None = None, run: Callable[[N], None] = spin) -> int:
+    """Initialise rclpy, run the node that ``make`` builds, and clean up.
+
+    Args:
+        make: builds the node.
+        args: command line; None means that of the process.
+        run: works on the main thread until the node is done.
+
+    Returns:
+        Exit code: 0 at the node's own end and after SIGINT or SIGTERM, 2 with one line why when it cannot go on.
+    """
+    rclpy.init(args=args)
+    node: N | None = None
+    try:
+        node = make()
+        run(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except rclpy_implementation.RCLError:
+        if rclpy.ok():  # otherwise a signal came while something was being published
+            raise
+    except ArtPerceptionError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    finally:
+        if node is not None:
+            node.close()
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
