@@ -9,6 +9,10 @@ class ArtPerceptionError(Exception):
     """Base of all errors caused by input or environment rather than by a bug."""
 
 
+class UsageError(ArtPerceptionError):
+    """A command line asks for something that does not exist."""
+
+
 class BagError(ArtPerceptionError):
     """The recording is missing, truncated or lacks a topic."""
 

@@ -8,7 +8,6 @@ system packages are installed when this already runs as root on a machine with a
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import shutil
@@ -18,16 +17,9 @@ import tempfile
 import time
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
 PIP = "pip==26.3"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-# What `import open3d` loads, and the Debian / Ubuntu package of each.
-SYSTEM_LIBRARIES = {
-    "libusb-1.0.so.0": "libusb-1.0-0",
-    "libGL.so.1": "libgl1",
-    "libEGL.so.1": "libegl1",
-    "libgomp.so.1": "libgomp1",
-    "libX11.so.6": "libx11-6",
-}
 
 
 def main() -> None:
@@ -47,25 +39,19 @@ def main() -> None:
 
 def install_system_packages() -> None:
     """Install what is missing of Open3D's libraries (needed) and liburdfdom's check_urdf (tests use it when there)."""
-    missing = [package for library, package in SYSTEM_LIBRARIES.items() if not loads(library)]
+    sys.path.insert(0, str(ROOT))
+    from art_perception.cli.doctor import missing_system_packages  # its module needs nothing that is not installed yet
+
+    missing = missing_system_packages()
     wanted = missing + ([] if shutil.which("check_urdf") else ["liburdfdom-tools"])
     if wanted and may_use_apt():
         say(f"Installing system packages: {' '.join(wanted)}")
         apt_install(wanted)
-        missing = [package for library, package in SYSTEM_LIBRARIES.items() if not loads(library)]
+        missing = missing_system_packages()
     if missing:
         fail(f"Open3D needs system libraries that are missing; run: sudo apt-get install {' '.join(missing)}")
     if not shutil.which("check_urdf"):
         say("Note: check_urdf is missing, tests that use it are skipped; for it: sudo apt-get install liburdfdom-tools")
-
-
-def loads(library: str) -> bool:
-    """Whether the dynamic linker finds a shared library."""
-    try:
-        ctypes.CDLL(library)
-    except OSError:
-        return False
-    return True
 
 
 def may_use_apt() -> bool:

@@ -1,0 +1,48 @@
+"""Command-line options from dataclasses (tyro), with errors of one line."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Sequence
+from typing import TypeVar
+
+import tyro
+
+from art_perception.errors import UsageError
+
+T = TypeVar("T")
+
+_RULE = re.compile(r"─+")
+_OPTION = re.compile(r"--[\w.-]+")
+
+
+def parse(options: type[T], command: str, arguments: Sequence[str]) -> T:
+    """Read a command's options.
+
+    Args:
+        options: dataclass; its docstring is the help text, the strings below its fields describe the options.
+        command: name of the command.
+        arguments: what follows the command's name.
+
+    Raises:
+        UsageError: unknown, missing or malformed options, with the closest valid choice.
+        SystemExit: ``--help`` was asked for.
+    """
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(options, args=list(arguments), prog=f"art-perception {command}")
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+    raise UsageError(f"{one_line(complaint.getvalue())}; see art-perception {command} --help")
+
+
+def one_line(box: str) -> str:
+    """Fold tyro's framed complaint into a sentence: its first paragraph and its best suggestion."""
+    inside = [line.strip("│ ") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
+    complaint, *rest = (" ".join(paragraph.split()) for paragraph in _RULE.split(" ".join(inside)))
+    suggestions = [_OPTION.findall(paragraph) for paragraph in rest if paragraph.startswith("Perhaps you meant")]
+    return f"{complaint.rstrip('.')}: did you mean {suggestions[0][0]}?" if suggestions else complaint.rstrip(".")
