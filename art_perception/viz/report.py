@@ -138,7 +138,7 @@ def _joint_row(index: int, joint: Joint) -> str:
         f"{joint.type.value}<br><small>{escape(joint.child)} on {escape(joint.parent)}</small>",
         _vector(joint.axis),
         _vector(joint.origin),
-        f"{low:.1f} … {high:.1f} {_unit(joint.type)}",
+        f"{_decimal(low, 1)} … {_decimal(high, 1)} {_unit(joint.type)}",
         _spread(math.degrees(joint.axis_std_rad), "°"),
         _spread(100 * joint.origin_std_m, " cm") if revolute else "",
         f"{_meter(joint.confidence, part_hex(index + 1))}{joint.confidence:.0%}",
@@ -218,7 +218,12 @@ def _meter(fraction: float, color: str) -> str:
 
 
 def _vector(v: np.ndarray) -> str:
-    return " ".join(f"{x + 0.0:.3f}".replace("-0.000", "0.000").replace("-", "&minus;") for x in v)
+    return " ".join(_decimal(x, 3) for x in v)
+
+
+def _decimal(value: float, digits: int) -> str:
+    """Fixed number of digits with a proper minus sign, and none before zero."""
+    return f"{round(float(value), digits) + 0.0:.{digits}f}".replace("-", "&minus;")
 
 
 def _shown(value: np.ndarray, joint_type: JointType) -> np.ndarray:

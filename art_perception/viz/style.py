@@ -25,13 +25,13 @@ figure img{width:100%;display:block;border-radius:9px;border:1px solid var(--lin
 figcaption{font-size:12.5px;color:var(--soft);margin-top:5px}
 .scroll{overflow-x:auto;margin:0 -20px;padding:0 20px}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
-th{font-size:12px;font-weight:600;color:var(--soft);text-align:left;padding:0 14px 7px 0;white-space:nowrap}
-td{padding:9px 14px 9px 0;border-top:1px solid var(--line);white-space:nowrap;vertical-align:middle}
+th{font-size:12px;font-weight:600;color:var(--soft);text-align:left;padding:0 11px 7px 0;white-space:nowrap}
+td{padding:9px 11px 9px 0;font-size:14px;border-top:1px solid var(--line);white-space:nowrap;vertical-align:middle}
 td small,li small{color:var(--soft);font-size:12.5px}
 .dot{display:inline-block;width:11px;height:11px;border-radius:3px;margin-right:8px}
 .badge{border-radius:6px;padding:2px 8px;font-size:12.5px;font-weight:600}
 .yes{background:var(--okbg);color:var(--ok)}.no{background:var(--badbg);color:var(--bad)}
-.meter{display:inline-block;width:90px;height:7px;border-radius:4px;background:var(--line);overflow:hidden;margin-right:8px;
+.meter{display:inline-block;width:70px;height:7px;border-radius:4px;background:var(--line);overflow:hidden;margin-right:8px;
 vertical-align:middle}
 .meter i{display:block;height:100%;border-radius:4px}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr));gap:18px}
