@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from art_perception.data.model import Material, Surface, merge, moved
+from art_perception.data.model import Material, SimObject, Surface, merge, moved, rgb
 from art_perception.data.shapes import capsule, ellipsoid, placed
 from art_perception.geometry.lie import exp_so3, from_rotation_translation, transform
 from art_perception.geometry.screw import line_distance
@@ -24,13 +24,13 @@ def make_hand(first_material: int, rng: np.random.Generator) -> tuple[Surface, t
     thumb = capsule(0.01, 0.012, 0.05, skin, 10)
     pieces.append(placed(thumb, exp_so3(np.array([-0.35, 0.3, 0])), np.array([0.02, -0.018, -0.01])))
     pieces.append(moved(capsule(0.028, 0.035, 0.16, skin), np.array([0, 0, 0.1])))
-    pieces.append(moved(capsule(0.042, 0.055, 0.5, cloth), np.array([0, 0, 0.22])))
+    pieces.append(moved(capsule(0.042, 0.06, 1.3, cloth), np.array([0, 0, 0.22])))
     hand = merge(pieces)
     tone = _SKIN[rng.integers(len(_SKIN))] * rng.uniform(0.9, 1.1)
     shirt = rng.uniform(0.03, 0.7, 3)
     materials = (
-        Material(tuple(tone.tolist()), "noise", 0.15, 0.2),
-        Material(tuple(shirt.tolist()), "fabric", 0.1, 0.6, 0.0),
+        Material(rgb(tone), "noise", 0.15, 0.2),
+        Material(rgb(shirt), "fabric", 0.1, 0.6, 0.0),
     )
     return Surface(hand.vertices * size, hand.faces, hand.material), materials
 
@@ -48,19 +48,47 @@ def _grip(part: Surface, joint: Joint, eye: np.ndarray, T_part: np.ndarray, rng:
     return edge[near.argmin()]
 
 
+def _retreat(q: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Distance (T,) of the hand from its grip: it may arrive before the motion and leave after it."""
+    moving = np.flatnonzero(np.abs(np.diff(q)) > 1e-4 * max(float(np.ptp(q)), 1e-9))
+    if not len(moving) or rng.random() < 0.4:
+        return np.zeros(len(q))
+    t = np.arange(len(q))
+    away = np.maximum(moving[0] - t, t - moving[-1] - 1).clip(0) / 6
+    return 0.3 * away.clip(0, 1) ** 2
+
+
 def hand_poses(
-    part: Surface, joint: Joint, T_object_part: np.ndarray, T_object_camera: np.ndarray, rng: np.random.Generator
+    obj: SimObject,
+    joint: int,
+    T_object_part: np.ndarray,
+    T_object_camera: np.ndarray,
+    q: np.ndarray,
+    rng: np.random.Generator,
 ) -> np.ndarray:
-    """Poses (T, 4, 4) of the hand in the object frame: it grips one point, the arm comes from beside the camera."""
+    """Poses (T, 4, 4) of the hand in the object frame.
+
+    It grips one point of the part while the joint moves; the arm comes from a shoulder beside the camera.
+
+    Args:
+        obj: the object it works on.
+        joint: index of the joint it moves.
+        T_object_part: (T, J + 1, 4, 4) poses of the parts.
+        T_object_camera: (T, 4, 4) camera poses.
+        q: (T, J) joint values.
+        rng: randomness.
+    """
     eye = T_object_camera[:, :3, 3]
     middle = len(eye) // 2
-    grip = _grip(part, joint, eye[middle], T_object_part[middle], rng)
-    at = transform(T_object_part, grip[None])[:, 0]
+    T_part = T_object_part[:, joint + 1]
+    grip = _grip(obj.parts[joint + 1], obj.joints[joint], eye[middle], T_part[middle], rng)
+    at = transform(T_part, grip[None])[:, 0]
     side = rng.choice([-1.0, 1.0]) * T_object_camera[middle, :3, 0]
     toward = (eye[middle] - at[middle]) / np.linalg.norm(eye[middle] - at[middle])
-    shoulder = at[middle] + rng.uniform(0.2, 0.5) * toward + 0.7 * side + np.array([0, 0, rng.uniform(-0.05, 0.35)])
+    shoulder = at[middle] + rng.uniform(0.2, 0.8) * toward + 0.8 * side + np.array([0, 0, rng.uniform(-0.05, 0.35)])
     z = shoulder - at
     z /= np.linalg.norm(z, axis=1, keepdims=True)
     x = np.cross(np.array([0, 0, 1.0]), z)
     x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
-    return from_rotation_translation(np.stack([x, np.cross(z, x), z], -1), at + 0.01 * z)
+    palm = at + (0.01 + _retreat(q[:, joint], rng)[:, None]) * z
+    return from_rotation_translation(np.stack([x, np.cross(z, x), z], -1), palm)

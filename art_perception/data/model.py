@@ -33,6 +33,12 @@ class Material:
     gloss: float = 0.1
 
 
+def rgb(color: np.ndarray) -> tuple[float, float, float]:
+    """A colour (3,) within what surfaces reflect, 1 to 95 %."""
+    r, g, b = np.clip(color, 0.01, 0.95)
+    return float(r), float(g), float(b)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Surface:
     """A coloured triangle soup.
@@ -80,6 +86,18 @@ def merge(surfaces: Sequence[Surface]) -> Surface:
         np.concatenate([s.faces + o for s, o in zip(surfaces, offset, strict=True)]),
         np.concatenate([s.material for s in surfaces]),
     )
+
+
+def without_duplicates(surface: Surface) -> Surface:
+    """Drop faces that repeat another one, either way round: renderers flicker between coincident faces."""
+    if not len(surface.faces):
+        return surface
+    corners = surface.vertices[surface.faces]
+    size = float(np.ptp(surface.vertices, axis=0).max()) or 1.0
+    cell = np.rint(np.column_stack([corners.mean(1), corners.min(1), corners.max(1)]) / size * 1e5).astype(np.int64)
+    key = cell @ np.array([7919, 104729, 1299709, 15485863, 179424673, 32452843, 49979687, 86028121, 67867967])
+    first = np.sort(np.unique(key, return_index=True)[1])
+    return replace(surface, faces=surface.faces[first], material=surface.material[first])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""Trajectories: what the joints do and how the hand holding the camera moves."""
+"""How a hand that holds a camera moves."""
 
 from __future__ import annotations
 
@@ -7,32 +7,10 @@ import numpy as np
 from art_perception.geometry.lie import exp_so3, from_rotation_translation
 
 
-def _smoothstep(x: np.ndarray) -> np.ndarray:
+def smoothstep(x: np.ndarray) -> np.ndarray:
     """Minimum-jerk profile from 0 to 1."""
     x = np.clip(x, 0, 1)
     return x**3 * (10 - 15 * x + 6 * x * x)
-
-
-def stroke(
-    times: np.ndarray, begin: float, end: float, start: float, stop: float, rng: np.random.Generator
-) -> np.ndarray:
-    """One joint's values (T,) going from ``start`` to ``stop`` between ``begin`` and ``end`` (fractions of the clip).
-
-    Some strokes pause half-way, some come part of the way back.
-    """
-    kind = rng.choice(["once", "pause", "return"], p=[0.5, 0.25, 0.25])
-    length = end - begin
-    if kind == "once":
-        s = _smoothstep((times - begin) / length)
-    elif kind == "pause":
-        share = rng.uniform(0.35, 0.65)
-        first = _smoothstep((times - begin) / (0.42 * length))
-        s = share * first + (1 - share) * _smoothstep((times - begin - 0.58 * length) / (0.42 * length))
-    else:
-        back = rng.uniform(0.2, 0.7)
-        first = _smoothstep((times - begin) / (0.6 * length))
-        s = first - back * _smoothstep((times - begin - 0.62 * length) / (0.38 * length))
-    return start + (stop - start) * s
 
 
 def wander(times_s: np.ndarray, scale: np.ndarray, rng: np.random.Generator, period_s: float = 2.0) -> np.ndarray:
@@ -47,7 +25,7 @@ def wander(times_s: np.ndarray, scale: np.ndarray, rng: np.random.Generator, per
 
 
 def look_at(eye: np.ndarray, target: np.ndarray, roll: np.ndarray) -> np.ndarray:
-    """Optical-frame poses (T, 4, 4) at ``eye`` (T, 3) looking at ``target`` (T, 3), z up, rolled by ``roll`` (T,) rad."""
+    """Optical-frame poses (T, 4, 4) at ``eye`` (T, 3) looking at ``target`` (T, 3); z is up, ``roll`` (T,) in rad."""
     z = target - eye
     z /= np.linalg.norm(z, axis=-1, keepdims=True)
     x = np.cross(z, np.array([0.0, 0.0, 1.0]))
@@ -69,7 +47,7 @@ def hand_held(
 ) -> np.ndarray:
     """Camera poses (T, 4, 4) of a person walking part of an arc around ``target`` (3,) and never holding still."""
     span = max(float(times_s[-1]), 1e-9)
-    progress = _smoothstep(times_s / span * rng.uniform(0.8, 1.2)) - 0.5
+    progress = smoothstep(times_s / span * rng.uniform(0.8, 1.2)) - 0.5
     noise = wander(times_s, shake * np.array([0.02, 0.02, 0.03, 0.035, 0.02]), rng)
     az = azimuth + arc_rad * progress + noise[:, 0]
     el = elevation + arc_rad * rng.uniform(-0.3, 0.3) * progress + noise[:, 1]

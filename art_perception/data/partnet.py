@@ -7,6 +7,8 @@ PartNet-Mobility is unit-sized: each category gets its usual metric size.
 
 from __future__ import annotations
 
+import json
+import re
 import xml.etree.ElementTree as ET
 import zlib
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from art_perception.data.model import Material, SimObject, Surface, grounded, merge
+from art_perception.data.model import Material, SimObject, Surface, grounded, merge, rgb, without_duplicates
 from art_perception.errors import ObjectError
 from art_perception.geometry.lie import transform
 from art_perception.types import Joint, JointType
@@ -60,7 +62,8 @@ def load_asset(path: Path | str) -> SimObject:
     links = [e.get("name", "") for e in root.findall("link")]
     pose = _link_poses(links, joints, urdf)
     materials: list[Material] = []
-    surfaces = {e.get("name", ""): _read_link(e, urdf, pose[e.get("name", "")], materials) for e in root.findall("link")}
+    elements = dict(zip(links, root.findall("link"), strict=True))
+    surfaces = {link: _read_link(e, urdf, pose[link], materials) for link, e in elements.items()}
     if not any(len(s.faces) for s in surfaces.values()):
         raise ObjectError(f"{urdf} has no visible geometry; expected OBJ meshes or boxes in its <visual> elements")
     scale = 1.0 if scale_known else _metric_scale(category, surfaces, urdf)
@@ -84,8 +87,6 @@ def _category(urdf: Path) -> tuple[str, bool]:
     meta = urdf.with_name("meta.json")
     if not meta.is_file():
         return "object", False
-    import json
-
     return str(json.loads(meta.read_text()).get("model_cat", "object")).lower(), False
 
 
@@ -156,7 +157,7 @@ def _read_link(element: ET.Element, urdf: Path, T_root_link: np.ndarray, materia
         T = T_root_link @ _origin(visual.find("origin"))
         vertices = transform(T, surface.vertices * _floats(mesh.get("scale"), "1 1 1"))
         surfaces.append(Surface(vertices, surface.faces, surface.material))
-    return merge(surfaces)
+    return without_duplicates(merge(surfaces))
 
 
 def read_obj(path: Path, materials: list[Material]) -> Surface:
@@ -227,8 +228,8 @@ def _stand_in(image: bytes) -> Material:
     rng = np.random.default_rng(zlib.crc32(image))
     kind = str(rng.choice(["wood", "wood", "noise", "speckle", "fabric", "print", "plain"]))
     hue = np.array([0.45, 0.32, 0.2]) if kind == "wood" else rng.uniform(0.15, 0.85, 3)
-    color = np.clip(hue * rng.uniform(0.6, 1.7) + rng.normal(0, 0.04, 3), 0.03, 0.95)
-    return Material(tuple(color.tolist()), kind, float(rng.uniform(0.25, 0.7)), float(rng.uniform(0.3, 0.9)))
+    color = rgb(hue * rng.uniform(0.6, 1.7) + rng.normal(0, 0.04, 3))
+    return Material(color, kind, float(rng.uniform(0.25, 0.7)), float(rng.uniform(0.3, 0.9)))
 
 
 def _metric_scale(category: str, surfaces: dict[str, Surface], urdf: Path) -> float:
@@ -248,7 +249,7 @@ def _assemble(
     scale: float,
 ) -> SimObject:
     scaled = {k: Surface(s.vertices * scale, s.faces, s.material) for k, s in surfaces.items()}
-    kept = [j for j in joints if _moves(j, joints, scaled, scale)]
+    kept = _with_solid_base(_kept(joints, scaled, scale), links, joints, scaled)
     owner = {link: _owner(link, joints, {j.child for j in kept}) for link in links}
     ordered = sorted(kept, key=lambda j: _depth(j.child, joints))
     part_of = {j.child: f"part_{i + 1}" for i, j in enumerate(ordered)}
@@ -256,7 +257,7 @@ def _assemble(
     parts = tuple(merge([scaled[link] for link in links if owner[link] == g]) for g in groups)
     truth = tuple(
         Joint(
-            name=j.name,
+            name=joint_name,
             parent=part_of.get(owner[j.parent] or "", "base"),
             child=part_of[j.child],
             type=JointType.PRISMATIC if j.kind == "prismatic" else JointType.REVOLUTE,
@@ -264,9 +265,43 @@ def _assemble(
             origin=pose[j.child][:3, 3] * scale,
             limits=_limits(j, scale),
         )
-        for j in ordered
+        for j, joint_name in zip(ordered, _safe_names(ordered), strict=True)
     )
     return SimObject(name, category, parts, truth, materials)
+
+
+def _safe_names(joints: list[_UrdfJoint]) -> list[str]:
+    """Joint names of letters, digits and underscores, all different."""
+    names: list[str] = []
+    for i, joint in enumerate(joints):
+        name = re.sub(r"\W", "_", joint.name) or f"joint_{i}"
+        names.append(name if name not in names else f"{name}_{i}")
+    return names
+
+
+def _kept(joints: list[_UrdfJoint], surfaces: dict[str, Surface], scale: float) -> list[_UrdfJoint]:
+    """Joints that move enough; of two joints in series through a massless helper link, the first that does."""
+    kept: list[_UrdfJoint] = []
+    for joint in sorted(joints, key=lambda j: _depth(j.child, joints)):
+        helper = any(k.child == joint.parent and not len(surfaces[k.child].faces) for k in kept)
+        if not helper and _moves(joint, joints, surfaces, scale):
+            kept.append(joint)
+    return kept
+
+
+def _with_solid_base(
+    kept: list[_UrdfJoint], links: list[str], joints: list[_UrdfJoint], surfaces: dict[str, Surface]
+) -> list[_UrdfJoint]:
+    """Freeze the joint of the largest part while the base itself has no surface: something must stand still."""
+    while kept:
+        owner = {link: _owner(link, joints, {j.child for j in kept}) for link in links}
+        if any(owner[link] is None and len(surfaces[link].faces) for link in links):
+            break
+        area = {j.child: sum(float(surfaces[k].areas.sum()) for k in links if owner[k] == j.child) for j in kept}
+        roots = [j for j in kept if owner[j.parent] is None]
+        largest = max(roots, key=lambda j: area[j.child])
+        kept = [j for j in kept if j is not largest]
+    return kept
 
 
 def _limits(joint: _UrdfJoint, scale: float) -> tuple[float, float]:
@@ -281,14 +316,20 @@ def _moves(joint: _UrdfJoint, joints: list[_UrdfJoint], surfaces: dict[str, Surf
     low, high = _limits(joint, scale)
     if high - low < (MIN_SLIDE_M if joint.kind == "prismatic" else MIN_TURN_RAD):
         return False
-    rigid = {joint.child}
-    for _ in joints:
-        rigid |= {j.child for j in joints if j.parent in rigid and j.kind == "fixed"}
-    own = merge([surfaces[link] for link in rigid])
+    own = merge([surfaces[link] for link in _carried(joint, joints, surfaces)])
     total = sum(float(s.areas.sum()) for s in surfaces.values())
     if not len(own.faces) or float(np.ptp(own.vertices, axis=0).max()) < MIN_EXTENT_M:
         return False
     return float(own.areas.sum()) >= MIN_AREA_SHARE * total
+
+
+def _carried(joint: _UrdfJoint, joints: list[_UrdfJoint], surfaces: dict[str, Surface]) -> set[str]:
+    """Links that move rigidly with the joint's child; a massless child passes the motion on to its own child."""
+    rigid = {joint.child}
+    helper = None if len(surfaces[joint.child].faces) else joint.child
+    for _ in joints:
+        rigid |= {j.child for j in joints if j.parent in rigid and (j.kind == "fixed" or j.parent == helper)}
+    return rigid
 
 
 def _owner(link: str, joints: list[_UrdfJoint], movable: set[str]) -> str | None:

@@ -53,9 +53,10 @@ def make_body(surface: Surface, part_id: np.ndarray) -> Body:
     """Build the acceleration structure of ``surface``; ``part_id`` (F,) is what its pixels are labelled."""
     import open3d as o3d
 
-    scene = o3d.t.geometry.RaycastingScene(nthreads=1)
+    scene = o3d.t.geometry.RaycastingScene()
     vertices = np.ascontiguousarray(surface.vertices, np.float32)
-    scene.add_triangles(o3d.core.Tensor(vertices), o3d.core.Tensor(np.ascontiguousarray(surface.faces, np.uint32)))
+    faces = np.ascontiguousarray(surface.faces, np.uint32)
+    scene.add_triangles(o3d.core.Tensor.from_numpy(vertices), o3d.core.Tensor.from_numpy(faces))
     a, b, c = (surface.vertices[surface.faces[:, i]] for i in range(3))
     n = np.cross(b - a, c - a)
     n /= np.maximum(np.linalg.norm(n, axis=1, keepdims=True), 1e-15)
@@ -107,7 +108,7 @@ def _first_hit(scene: Any, origin: np.ndarray, directions: np.ndarray) -> tuple[
     packed = np.empty((*directions.shape[:-1], 6), np.float32)
     packed[..., :3] = origin
     packed[..., 3:] = directions
-    hit = scene.cast_rays(o3d.core.Tensor(packed))
+    hit = scene.cast_rays(o3d.core.Tensor.from_numpy(packed))
     return hit["t_hit"].numpy(), hit["primitive_ids"].numpy().astype(np.int32)
 
 
@@ -122,6 +123,6 @@ def lit(bodies: tuple[Body, ...], T_world_body: np.ndarray, points: np.ndarray, 
         packed = np.empty((len(points), 6), np.float32)
         packed[:, :3] = origin
         packed[:, 3:] = transform(T_body_world, points) - origin
-        blocked = body.scene.test_occlusions(o3d.core.Tensor(packed), tnear=0.0, tfar=0.985)
+        blocked = body.scene.test_occlusions(o3d.core.Tensor.from_numpy(packed), tnear=0.0, tfar=0.985)
         seen &= ~blocked.numpy()
     return seen

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from art_perception.data.model import Material, Surface, merge, moved
+from art_perception.data.assembly import wood
+from art_perception.data.model import Material, Surface, merge, moved, rgb
 from art_perception.data.shapes import box, cylinder, ellipsoid, placed
 from art_perception.geometry.lie import exp_so3
 
-_GROUNDS = (("planks", 1.2), ("tiles", 1.6), ("wood", 1.0), ("fabric", 0.4), ("speckle", 0.5), ("marble", 0.8), ("noise", 1.5))
+_GROUNDS = (("planks", 1.2), ("tiles", 1.6), ("wood", 1.0), ("fabric", 0.4), ("speckle", 0.5), ("marble", 0.8))
 _WALLS = (("plain", 1.0), ("noise", 2.0), ("speckle", 0.6), ("planks", 1.5), ("tiles", 0.8), ("print", 1.5))
 
 
 def random_color(rng: np.random.Generator, low: float = 0.05, high: float = 0.85) -> tuple[float, float, float]:
-    """Linear RGB, mostly desaturated as in homes."""
+    """Linear RGB: mostly greys, creams and browns as in homes, now and then a strong colour."""
     grey = rng.uniform(low, high)
-    r, g, b = np.clip(grey * (1 + rng.uniform(0.0, 0.5) * rng.normal(size=3)), 0.02, 0.95)
-    return float(r), float(g), float(b)
+    if rng.random() < 0.2:
+        color = grey * rng.uniform(0.15, 1.4, 3)
+    else:
+        warm = rng.uniform(-0.05, 0.4)
+        color = grey * np.array([1 + 0.4 * warm, 1.0, 1 - warm]) * (1 + 0.03 * rng.normal(size=3))
+    return rgb(color)
 
 
 def _cover(rng: np.random.Generator, choices: tuple[tuple[str, float], ...]) -> Material:
     kind, size = choices[rng.integers(len(choices))]
-    return Material(random_color(rng, 0.12), kind, size * float(rng.uniform(0.7, 1.4)), float(rng.uniform(0.3, 1.0)))
+    size, contrast = size * float(rng.uniform(0.7, 1.4)), float(rng.uniform(0.3, 1.0))
+    if kind in ("wood", "planks"):
+        return replace(wood(rng), texture=kind, texture_size_m=size, contrast=contrast)
+    return Material(random_color(rng, 0.12), kind, size, contrast)
 
 
 def _thing(rng: np.random.Generator, scale: float, material: int) -> Surface:
@@ -33,7 +43,7 @@ def _thing(rng: np.random.Generator, scale: float, material: int) -> Surface:
     elif kind == 1:
         shape = cylinder(size[0] / 3, size[2], material)
     else:
-        shape = moved(ellipsoid(tuple(size / 2), material), np.array([0, 0, size[2] / 2]))
+        shape = moved(ellipsoid((size[0] / 2, size[1] / 2, size[2] / 2), material), np.array([0, 0, size[2] / 2]))
     return placed(shape, exp_so3(np.array([0, 0, rng.uniform(0, 2 * np.pi)])), np.zeros(3))
 
 

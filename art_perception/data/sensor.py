@@ -6,9 +6,7 @@ import cv2
 import numpy as np
 
 
-def noisy_depth(
-    depth_m: np.ndarray, cosine: np.ndarray, K: np.ndarray, noise: float, rng: np.random.Generator
-) -> np.ndarray:
+def noisy_depth(depth_m: np.ndarray, cosine: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
     """Measure a perfect depth map (H, W) as a structured-light or stereo camera would.
 
     Axial noise sigma = (0.4 + 1.4 z^2) mm times ``noise`` (after Nguyen et al., "Modeling Kinect sensor noise", 2012),
@@ -19,7 +17,6 @@ def noisy_depth(
     Args:
         depth_m: (H, W) float32, 0 = nothing hit.
         cosine: (H, W) cosine between viewing ray and surface normal.
-        K: (3, 3) camera matrix.
         noise: multiple of the nominal noise.
         rng: randomness.
     """
@@ -32,6 +29,18 @@ def noisy_depth(
     z = np.rint(z / step) * step
     hole = (depth_m <= 0) | (rng.random(depth_m.shape) < _dropout(depth_m, cosine, noise, rng))
     return np.where(hole, 0, z).astype(np.float32)
+
+
+def sparse_depth(depth_m: np.ndarray, step_px: int) -> np.ndarray:
+    """Keep every ``step_px``-th measurement and repeat it over its block, as phones with a coarse LiDAR do."""
+    if step_px <= 1:
+        return depth_m
+    half = step_px // 2
+    height, width = depth_m.shape
+    coarse = depth_m[half::step_px, half::step_px]
+    rows = np.minimum(np.arange(height) // step_px, coarse.shape[0] - 1)
+    columns = np.minimum(np.arange(width) // step_px, coarse.shape[1] - 1)
+    return coarse[rows[:, None], columns]
 
 
 def _correlated(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:

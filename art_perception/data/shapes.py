@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from art_perception.data.model import Surface
+from art_perception.data.model import Surface, merge
 
 _BOX_FACES = np.array(
     [[0, 2, 1], [1, 2, 3], [4, 5, 6], [5, 7, 6], [0, 1, 4], [1, 5, 4], [2, 6, 3], [3, 6, 7], [0, 4, 2], [2, 4, 6],
@@ -57,3 +57,32 @@ def ellipsoid(radii: tuple[float, float, float], material: int = 0, segments: in
 def placed(surface: Surface, R: np.ndarray, t: np.ndarray) -> Surface:
     """Rotate by ``R`` (3, 3), then translate by ``t`` (3,)."""
     return Surface(surface.vertices @ np.asarray(R).T + t, surface.faces, surface.material)
+
+
+def torus(radius: float, tube: float, material: int = 0, segments: int = 28) -> Surface:
+    """Ring about z in the plane z = 0; ``tube`` is the radius of its cross-section."""
+    a = np.linspace(0, 2 * np.pi, 11)
+    return lathe(np.stack([radius + tube * np.cos(a), tube * np.sin(a)], -1), material, segments)
+
+
+def prism(outline: np.ndarray, low: float, high: float, material: int = 0) -> Surface:
+    """Convex polygon ``outline`` (N, 2), counter-clockwise, extruded from z = ``low`` to ``high``."""
+    outline = np.asarray(outline, float)
+    n = len(outline)
+    points = np.concatenate([np.column_stack([outline, np.full(n, z)]) for z in (low, high)])
+    i = np.arange(n)
+    j = (i + 1) % n
+    fan = np.stack([np.zeros(n - 2, int), i[1:-1], i[2:]], -1)
+    faces = np.concatenate([fan[:, ::-1], fan + n, np.stack([i, j, j + n], -1), np.stack([i, j + n, i + n], -1)])
+    return Surface(points, faces, np.full(len(faces), material))
+
+
+def frame(low: tuple[float, ...], high: tuple[float, ...], border: float, material: int = 0) -> Surface:
+    """Rectangular frame in the y-z plane: the box from ``low`` to ``high`` without its middle."""
+    (x0, y0, z0), (x1, y1, z1) = low, high
+    return merge([
+        box((x0, y0, z0), (x1, y1, z0 + border), material),
+        box((x0, y0, z1 - border), (x1, y1, z1), material),
+        box((x0, y0, z0 + border), (x1, y0 + border, z1 - border), material),
+        box((x0, y1 - border, z0 + border), (x1, y1, z1 - border), material),
+    ])  # fmt: skip

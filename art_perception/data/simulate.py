@@ -12,13 +12,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from art_perception.data.blur import image_motion, motion_blur
+from art_perception.data.config import SimulateConfig
 from art_perception.data.model import SimObject
-from art_perception.data.plan import Plan, SimulateConfig, make_plan
+from art_perception.data.plan import Plan, make_plan
 from art_perception.data.raycast import Hits, cast
-from art_perception.data.sensor import camera_image, noisy_depth
+from art_perception.data.sensor import camera_image, noisy_depth, sparse_depth
 from art_perception.data.shade import shade, surface_points
 from art_perception.data.truth import rigid_flow, robot_description
-from art_perception.geometry.lie import exp_se3
+from art_perception.geometry.lie import inverse
 from art_perception.types import RgbdFrame
 
 
@@ -90,6 +92,14 @@ class Clip:
         shape = (self.config.height, self.config.width)
         return cast(plan.scene.bodies, plan.T_world_body[t], plan.T_world_camera[t], plan.K, shape)
 
+    def _image_motion(self, hits: Hits, t: int) -> np.ndarray:
+        """Image motion to the next frame (before the last frame: from the previous one), pixels."""
+        plan = self.plan
+        a = min(t, max(len(self) - 2, 0))
+        T_camera_body = inverse(plan.T_world_camera)[:, None] @ plan.T_world_body
+        step = T_camera_body[min(a + 1, len(self) - 1)] @ inverse(T_camera_body[a])
+        return image_motion(hits, plan.K, T_camera_body[t], step @ T_camera_body[t])
+
     def exact(self, t: int) -> Exact:
         """Noise-free depth and part ids of frame ``t``."""
         hits = self._hits(t)
@@ -102,10 +112,12 @@ class Clip:
         hits = self._hits(t)
         ids = part_ids(plan, hits)
         linear, cosine = shade(plan.scene, hits, plan.K, plan.T_world_camera[t], plan.T_world_body[t])
+        if config.shutter > 0:
+            linear = motion_blur(linear, self._image_motion(hits, t), config.shutter)
         blur_px = plan.blur_px * min(config.color_noise, 1)
         color = camera_image(linear, plan.gain[t], plan.white_balance[t], config.color_noise, blur_px, rng)
-        depth = noisy_depth(hits.depth_m, cosine, plan.K, config.depth_noise, rng)
-        T = _noisy_pose(plan.T_world_camera[t], config, rng)
+        depth = sparse_depth(noisy_depth(hits.depth_m, cosine, config.depth_noise, rng), config.depth_step_px)
+        T = plan.T_world_camera[t] @ plan.T_camera_reported[t]
         mask = ids > 0 if config.mask else None
         frame = RgbdFrame(int(plan.stamps_ns[t]), color, depth, plan.K, T, mask)
         return Sample(frame, ids, plan.q[t])
@@ -118,11 +130,6 @@ def part_ids(plan: Plan, hits: Hits) -> np.ndarray:
         here = hits.body == i
         ids[here] = body.part_id[hits.face[here]]
     return ids
-
-
-def _noisy_pose(T: np.ndarray, config: SimulateConfig, rng: np.random.Generator) -> np.ndarray:
-    sigma = np.repeat([config.pose_noise_m, np.radians(config.pose_noise_deg)], 3)
-    return T @ exp_se3(sigma * rng.normal(size=6))
 
 
 def simulate(obj: SimObject, config: SimulateConfig | None = None, seed: int = 0) -> Clip:

@@ -105,12 +105,16 @@ def _sample(kind: str, uv: np.ndarray, level: int) -> np.ndarray:
     width = 4096
     pad = -len(xy) % width
     xy = np.pad(xy, ((0, pad), (0, 0))).reshape(-1, width, 2)
-    out = cv2.remap(image, xy, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    out = cv2.remap(image, xy[..., 0], xy[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
     return out.reshape(-1, 3)[: uv.shape[0]]
 
 
 def albedo(
-    materials: tuple[Material, ...], material: np.ndarray, points: np.ndarray, plane: np.ndarray, footprint_m: np.ndarray
+    materials: tuple[Material, ...],
+    material: np.ndarray,
+    points: np.ndarray,
+    plane: np.ndarray,
+    footprint_m: np.ndarray,
 ) -> np.ndarray:
     """Linear colour of surface points.
 
@@ -133,7 +137,8 @@ def albedo(
         chosen = np.flatnonzero(slot == i) if kind != "plain" and contrast > 0 else ()
         if not len(chosen):
             continue
-        wanted = np.clip(np.rint(np.log2(np.maximum(footprint_m[chosen], 1e-6) * (SIDE / size_m))), 0, LEVELS - 1).astype(np.int8)
+        texels = np.maximum(footprint_m[chosen], 1e-6) * (SIDE / size_m)
+        wanted = np.clip(np.rint(np.log2(texels)), 0, LEVELS - 1).astype(np.int8)
         for level in range(LEVELS):
             pixels = chosen[wanted == level]
             if not len(pixels):

@@ -57,7 +57,9 @@ def robot_description(obj: SimObject, T_world_object: np.ndarray) -> str:
     return '<?xml version="1.0"?>\n' + ET.tostring(robot, encoding="unicode")
 
 
-def rigid_flow(points: np.ndarray, part: np.ndarray, T_world_part: np.ndarray, T_world_part_next: np.ndarray) -> np.ndarray:
+def rigid_flow(
+    points: np.ndarray, part: np.ndarray, T_world_part: np.ndarray, T_world_part_next: np.ndarray
+) -> np.ndarray:
     """World displacement (N, 3) of world points (N, 3) riding on parts: ``T(t+1) T(t)^-1 p - p``.
 
     Args:
