@@ -13,10 +13,11 @@ from art_perception.estimation.align import JointConfig
 from art_perception.estimation.dense import densify
 from art_perception.estimation.flow import FlowConfig, track_points
 from art_perception.estimation.fuse import FuseConfig, fuse_parts
-from art_perception.estimation.joint_fit import Motion
-from art_perception.estimation.label import LabelConfig, label_window, refuted_share, upsample_labels
+from art_perception.estimation.explain import ExplainConfig
+from art_perception.estimation.label import LabelConfig, label_window, upsample_labels
 from art_perception.estimation.mask import MaskConfig, keep_object
-from art_perception.estimation.segment import SegmentConfig, changed_tracks, require_motion, segment_tracks, world_displacement
+from art_perception.estimation.parts import PartSearch, displacements, require_motion
+from art_perception.estimation.segment import SegmentConfig
 from art_perception.estimation.select import joints_of, refine_all
 from art_perception.estimation.tracking import TrackingConfig
 from art_perception.estimation.window import WindowConfig
@@ -32,6 +33,7 @@ class Config:
     window: WindowConfig = field(default_factory=WindowConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
     segment: SegmentConfig = field(default_factory=SegmentConfig)
+    explain: ExplainConfig = field(default_factory=ExplainConfig)
     label: LabelConfig = field(default_factory=LabelConfig)
     joint: JointConfig = field(default_factory=JointConfig)
     mask: MaskConfig = field(default_factory=MaskConfig)
@@ -65,12 +67,6 @@ class Clock:
         self.seconds[name] = time.perf_counter() - start
 
 
-def displacements(motions: list[Motion], frames: int) -> np.ndarray:
-    """Displacements (K + 1, T, 4, 4) of the static body (identity) and every part."""
-    still = np.broadcast_to(np.eye(4), (frames, 4, 4))
-    return np.stack([still, *(world_displacement(motions, k) for k in range(len(motions)))])
-
-
 def estimate_motion(window: Window, config: Config, clock: Clock) -> PartMotion:
     """Find the parts and joints of a window.
 
@@ -81,17 +77,15 @@ def estimate_motion(window: Window, config: Config, clock: Clock) -> PartMotion:
     with clock.stage("flow", 0.0):
         dense = densify(window, config.flow.width)
         tracks = track_points(dense, config.flow)
-    with clock.stage("segmentation", 0.2):
-        refuted = refuted_share(dense, tracks.noise_m, config.label)
-        changed = changed_tracks(tracks, refuted, config.segment)
-        motions, part = segment_tracks(tracks, changed, config.segment)
-        require_motion(motions, tracks, config.segment)
+    with clock.stage("segmentation", 0.15):
+        found = PartSearch(dense, tracks, config.segment, config.joint, config.label, config.explain).run()
+        require_motion(found, tracks, config.segment)
     with clock.stage("joints", 0.4):
-        labels = label_window(dense, displacements(motions, count), tracks.noise_m, config.label)
-        choices = refine_all(dense, labels, motions, tracks, part, tracks.noise_m, config.joint)
+        labels = label_window(dense, displacements(found.motions, count), tracks.noise_m, config.label, config.explain)
+        choices = refine_all(dense, labels, found.motions, tracks, found.part_of_track, config.joint)
         motions = [c.motion for c in choices]
     with clock.stage("labels", 0.6):
-        labels = label_window(dense, displacements(motions, count), tracks.noise_m, config.label)
+        labels = label_window(dense, displacements(motions, count), tracks.noise_m, config.label, config.explain)
         labels = keep_object(dense, labels, has_mask, config.mask)
         joints = joints_of(choices, dense, labels)
         full = upsample_labels(window, dense, labels)

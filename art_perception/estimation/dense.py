@@ -47,6 +47,25 @@ class DenseWindow:
         moved = np.einsum("tij,thwj->thwi", R.astype(np.float32), self.points, optimize=True)
         return moved + t[:, None, None].astype(np.float32)
 
+    def coarser(self, factor: int) -> DenseWindow:
+        """Every ``factor``-th pixel; brightness detail keeps the finer image's scale."""
+        pick = (slice(None), slice(None, None, factor), slice(None, None, factor))
+        K = np.array(self.K)
+        K[:2] /= factor
+        return DenseWindow(
+            points=self.points[pick],
+            depth_m=self.depth_m[pick],
+            slack_m=np.minimum(factor * self.slack_m[pick], 0.05 * self.depth_m[pick]),
+            normals=self.normals[pick],
+            gray=self.gray[pick],
+            detail=self.detail[pick],
+            gradient=factor * self.gradient[pick],
+            usable=self.usable[pick],
+            K=K,
+            T_world_camera=self.T_world_camera,
+            step=factor * self.step,
+        )
+
 
 def _reduce(frame: RgbdFrame, step: int) -> tuple[np.ndarray, ...]:
     height, width = (s // step for s in frame.depth_m.shape)

@@ -1,10 +1,8 @@
-"""Motion segmentation of point tracks into parts with one joint each.
+"""Joint hypotheses from point tracks.
 
 Hypotheses come from small groups of neighbouring tracks (rigid fit between the two frames where the group moved most) and
 are judged by every track over every frame: a track supports a joint when un-moving it by the joint's motion makes it stand
-still. The best hypothesis is refined on its supporters and its tracks are set aside, until what is left explains too little
-(sequential RANSAC with local optimisation, Chum et al. 2003, scored as in MSAC, Torr & Zisserman 2000).
-Parts that move on parts are found by repeating the search in each found part's own frame.
+still. The best hypothesis is refined on its supporters (RANSAC with local optimisation, Chum et al. 2003, scored as in MSAC, Torr & Zisserman 2000).
 """
 
 from __future__ import annotations
@@ -15,7 +13,6 @@ import numpy as np
 
 from art_perception.estimation.flow import Tracks
 from art_perception.estimation.joint_fit import Motion, canonical, fit_tracks, kabsch, weighted_mean
-from art_perception.errors import MotionError
 from art_perception.geometry.lie import inverse
 from art_perception.geometry.screw import screw_of_transform
 from art_perception.types import JointType
@@ -33,8 +30,6 @@ class SegmentConfig:
     """Moving parts looked for at most."""
     min_motion_m: float = 0.012
     """A track that moves less than this is taken as still, metres."""
-    min_refuted: float = 0.25
-    """Share of the other frames that must refute a place as static before flow there counts as motion."""
     inlier_sigma: float = 3.0
     """Residual, in standard deviations, up to which an observation supports a hypothesis."""
     min_support: float = 12.0
@@ -43,6 +38,8 @@ class SegmentConfig:
     """A revolute joint that turned less than this is not reported, degrees."""
     min_slide_m: float = 0.015
     """A prismatic joint that slid less than this is not reported, metres."""
+    min_pixels: float = 250.0
+    """Unexplained full-resolution pixels per frame that a part must explain, on average."""
     seed: int = 0
     """Seed of the random draws."""
 
@@ -238,44 +235,25 @@ def _polish(judge: Judge, scored: Scored, candidates: np.ndarray) -> Scored:
     return best
 
 
-def find_joint(judge: Judge, candidates: np.ndarray, free: np.ndarray, rng: np.random.Generator) -> Scored | None:
-    """Return the best joint for the free tracks, or None when too few support one."""
+def find_joints(judge: Judge, free: np.ndarray, rng: np.random.Generator) -> list[Scored]:
+    """Return up to four refined joint hypotheses for the free tracks (N,), best first."""
     config = judge.config
-    if (free & judge.moving).sum() < config.min_support:
-        return None
-    pool = [h for _ in range(config.hypotheses // 2) for h in _propose(judge, free & judge.moving, rng)]
+    free = free & judge.moving
+    if free.sum() < config.min_support:
+        return []
+    candidates = np.flatnonzero(free)
+    pool = [h for _ in range(config.hypotheses // 2) for h in _propose(judge, free, rng)]
     jury = rng.permutation(candidates)[: config.jury]
     quick = sorted(pool, key=lambda h: -judge.score(h[0], h[1], np.union1d(jury, np.flatnonzero(h[1])), 1).score)
     scored = sorted((judge.score(m, g, candidates) for m, g in quick[:10]), key=lambda s: -s.score)[:4]
-    polished = [_polish(judge, s, candidates) for s in scored]
-    best = max(polished, key=lambda s: s.score, default=None)
-    if best is None or best.score < config.min_support:
-        return None
-    return best
+    polished = sorted((_polish(judge, s, candidates) for s in scored), key=lambda s: -s.score)
+    return [s for s in polished if s.score >= config.min_support]
 
 
 def moved_enough(motion: Motion, config: SegmentConfig) -> bool:
     """Whether the joint's own range is large enough to say where its axis is."""
     need = np.deg2rad(config.min_rotation_deg) if motion.type is JointType.REVOLUTE else config.min_slide_m
     return float(np.ptp(motion.q)) >= need
-
-
-def _twin(points: np.ndarray, motion: Motion, motions: list[Motion], parent: int) -> int | None:
-    """Index of a found joint of the same parent that moves these tracks (N, T, 3) almost as ``motion`` does.
-
-    Drifting flow can split a part in two; both halves then move alike to within a tenth of the motion.
-    """
-    for k, other in enumerate(motions):
-        if other.parent != parent:
-            continue
-        rest = canonical(motion, points)[:, len(motion.q) // 2]
-        a, b = (m.displacement(m.q) for m in (motion, other))
-        moved = np.einsum("tij,nj->nti", a[:, :3, :3], rest) + a[:, :3, 3]
-        gap = np.einsum("tij,nj->nti", (b - a)[:, :3, :3], rest) + (b - a)[:, :3, 3]
-        swing = np.linalg.norm(moved - moved[:, :1], axis=-1).max(1)
-        if np.median(np.linalg.norm(gap, axis=-1).max(1) / np.maximum(swing, 0.02)) < 0.2:
-            return k
-    return None
 
 
 def in_frame_of(tracks: Tracks, motions: list[Motion], parent: int) -> Tracks:
@@ -290,65 +268,3 @@ def world_displacement(motions: list[Motion], k: int) -> np.ndarray:
     """Displacement (T, 4, 4) of part k from frame 0, through its parents."""
     own = motions[k].displacement(motions[k].q)
     return own if motions[k].parent < 0 else world_displacement(motions, motions[k].parent) @ own
-
-
-def changed_tracks(tracks: Tracks, refuted: np.ndarray, config: SegmentConfig) -> np.ndarray:
-    """Tracks (N,) whose pixels other frames refute as static, given the share ``refuted`` (T, h, w) of such frames.
-
-    Flow drifts along static surfaces over many frames; a place that every frame agrees on has not moved whatever flow says.
-    """
-    cell = np.rint(tracks.pixels).astype(int)
-    t = np.arange(refuted.shape[0])
-    share = np.where(tracks.visible, refuted[t, cell[..., 1], cell[..., 0]], np.nan)
-    return np.nanquantile(share, 0.8, axis=1) > config.min_refuted
-
-
-def segment_tracks(tracks: Tracks, changed: np.ndarray, config: SegmentConfig) -> tuple[list[Motion], np.ndarray]:
-    """Group tracks into parts.
-
-    Args:
-        tracks: long 3D tracks in the fixed frame.
-        changed: (N,) tracks that may be moving at all.
-        config: thresholds.
-
-    Returns:
-        Joint motions, parents before children, and the part (N,) of each track: -1 still or unexplained, else the index.
-    """
-    rng = np.random.default_rng(config.seed)
-    motions: list[Motion] = []
-    part = np.full(len(tracks.points), -1)
-    parent = -1
-    while parent < len(motions) and len(motions) < config.max_parts:
-        judge = Judge(in_frame_of(tracks, motions, parent), config)
-        free = (part == -1) & changed & Judge(tracks, config).moving
-        while len(motions) < config.max_parts:
-            found = find_joint(judge, np.flatnonzero(free), free, rng)
-            if found is None:
-                break
-            supporters = found.gain > 0
-            twin = _twin(judge.points[supporters], found.motion, motions, parent)
-            if twin is not None:
-                part[supporters] = twin
-            elif moved_enough(found.motion, config):
-                part[supporters] = len(motions)
-                motions.append(replace(found.motion, parent=parent))
-            free &= ~supporters
-        parent += 1
-    return motions, part
-
-
-def require_motion(motions: list[Motion], tracks: Tracks, config: SegmentConfig) -> None:
-    """Raise when no joint was found.
-
-    Raises:
-        MotionError: with the largest motion seen and what is needed.
-    """
-    if motions:
-        return
-    if len(tracks.points) == 0:
-        raise MotionError("no surface point could be followed: check exposure, depth alignment and the object mask")
-    seen = 100 * float(np.quantile(travel(tracks.points, tracks.visible), 0.95))
-    raise MotionError(
-        f"no part moved about a joint: the fastest points moved {seen:.1f} cm (need {100 * config.min_motion_m:.1f} cm, and "
-        f"{config.min_rotation_deg:.0f} deg or {100 * config.min_slide_m:.1f} cm of one joint): move the part further"
-    )

@@ -85,27 +85,38 @@ def choose(
     return Choice(fit, margin) if margin >= 0 else Choice(rival, -margin)
 
 
+def refine_joint(
+    dense: DenseWindow,
+    labels: np.ndarray,
+    motions: list[Motion],
+    k: int,
+    tracks: Tracks,
+    part_of_track: np.ndarray,
+    config: JointConfig,
+) -> Choice:
+    """Refine motion k on its pixels (label k + 1) and tracks, in the frame of its parent."""
+    own = part_of_track == k
+    local = in_frame_of(replace(tracks, points=tracks.points[own].astype(float)), motions, motions[k].parent)
+    weights = tracks.visible[own] / tracks.sigma[own, None] ** 2
+    D_parent = _parent_displacement(motions, motions[k].parent)
+    evidence = gather(dense, labels, k + 1, D_parent, local.points, weights, tracks.noise_m, config)
+    return choose(dense, labels, k + 1, evidence, motions[k], config)
+
+
 def refine_all(
     dense: DenseWindow,
     labels: np.ndarray,
     motions: list[Motion],
     tracks: Tracks,
     part_of_track: np.ndarray,
-    noise_m: float,
     config: JointConfig,
 ) -> list[Choice]:
     """Refine every motion, parents first, each in its parent's refined frame."""
     refined = list(motions)
     choices: list[Choice] = []
-    for k, motion in enumerate(motions):
-        own = part_of_track == k
-        local = in_frame_of(replace(tracks, points=tracks.points[own].astype(float)), refined, motion.parent)
-        weights = tracks.visible[own] / tracks.sigma[own, None] ** 2
-        D_parent = _parent_displacement(refined, motion.parent)
-        evidence = gather(dense, labels, k + 1, D_parent, local.points, weights, noise_m, config)
-        choice = choose(dense, labels, k + 1, evidence, motion, config)
-        refined[k] = choice.motion
-        choices.append(choice)
+    for k in range(len(motions)):
+        choices.append(refine_joint(dense, labels, refined, k, tracks, part_of_track, config))
+        refined[k] = choices[k].motion
     return choices
 
 

@@ -1,0 +1,122 @@
+"""Does a motion explain a surface? Ask every other frame what it saw where the surface would then have been.
+
+If a frame saw *through* that place, the motion is refuted; if it saw a surface there (of similar brightness), it is supported;
+if something nearer hid the place, nothing is learned. This uses the whole window instead of one flow step and needs no
+texture. With the identity motion the same test is classic change detection: it finds what is static.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from art_perception.estimation.dense import DenseWindow, project_rounded
+from art_perception.geometry.lie import inverse
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainConfig:
+    """The test of motions against all frames."""
+
+    witnesses: int = 12
+    """Frames each surface point is tested against."""
+    tolerance_m: float = 0.006
+    """Depth difference that is never held against a motion, metres; noise and slope add to it."""
+    unseen_cost: float = 0.4
+    """Cost of a witness that could not see the place (refuted costs 1, seen 0)."""
+    brightness_cost: float = 0.5
+    """Cost of a seen surface of quite another brightness."""
+    max_refuted: float = 0.25
+    """Share of the telling frames that may refute a motion that is still taken to explain a point."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Surface:
+    """n measured surface points.
+
+    Attributes:
+        frame: (n,) frame of each point; pixel: (n,) its flat index in that frame.
+        points: (n, 3) float32, fixed frame.
+        gray: (n,) brightness; sigma: (n,) depth noise, metres.
+    """
+
+    frame: np.ndarray
+    pixel: np.ndarray
+    points: np.ndarray
+    gray: np.ndarray
+    sigma: np.ndarray
+
+    def subset(self, keep: np.ndarray) -> Surface:
+        """Return the points selected by a mask or index array."""
+        return Surface(self.frame[keep], self.pixel[keep], self.points[keep], self.gray[keep], self.sigma[keep])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verdict:
+    """What the witnesses say: mean cost (n,), and the share (n,) of telling frames that refute the motion."""
+
+    cost: np.ndarray
+    refuted: np.ndarray
+
+
+def surface_of(dense: DenseWindow, noise_m: float, frames: np.ndarray, stride: int = 1) -> Surface:
+    """Usable surface of the given frames, every ``stride``-th pixel; ``noise_m`` holds at the window's median depth."""
+    grid = np.zeros(dense.usable.shape[1:], bool)
+    grid[::stride, ::stride] = True
+    local, v, u = np.nonzero(dense.usable[frames] & grid)
+    frame = frames[local]
+    pose = dense.T_world_camera.astype(np.float32)
+    points = np.einsum("nij,nj->ni", pose[frame, :3, :3], dense.points[frame, v, u]) + pose[frame, :3, 3]
+    depth = dense.depth_m[frame, v, u]
+    median = float(np.median(depth)) if len(depth) else 1.0
+    sigma = (noise_m * (depth / median) ** 2).astype(np.float32)
+    return Surface(frame, v * grid.shape[1] + u, points, dense.gray[frame, v, u], sigma)
+
+
+def undo(surface: Surface, D: np.ndarray) -> np.ndarray:
+    """Points (n, 3) moved back to where they are at zero joint values, given displacements D (T, 4, 4)."""
+    back = inverse(D).astype(np.float32)[surface.frame]
+    return np.einsum("nij,nj->ni", back[:, :3, :3], surface.points) + back[:, :3, 3]
+
+
+def explain(dense: DenseWindow, surface: Surface, D: np.ndarray, config: ExplainConfig, loose: float = 1.0) -> Verdict:
+    """Test the motion ``D`` (T, 4, 4, fixed frame) on every point of ``surface``.
+
+    Args:
+        dense: reduced window with the witnesses.
+        surface: points to explain.
+        D: displacement of the hypothesised part in every frame.
+        config: costs and tolerances.
+        loose: factor on the tolerance, for motions that have not been refined yet.
+    """
+    rest = undo(surface, D)
+    count = len(dense.depth_m)
+    witnesses = np.unique(np.linspace(0, count - 1, config.witnesses).round().astype(int))
+    cost, told, refuted, asked = (np.zeros(len(rest), np.float32) for _ in range(4))
+    for s in witnesses:
+        M = (inverse(dense.T_world_camera[s]) @ D[s]).astype(np.float32)
+        seen, through, contrast = _ask(dense, rest @ M[:3, :3].T + M[:3, 3], int(s), surface, config.tolerance_m * loose, loose)
+        other = surface.frame != s
+        asked += other
+        told += other & (seen | through)
+        penalty = np.where(through, 1, config.brightness_cost * contrast)
+        cost += other * np.where(seen | through, penalty, config.unseen_cost)
+        refuted += other * np.where(through, 1, np.where(seen, 2 * config.brightness_cost * contrast, 0))
+    # few telling frames prove little: the missing ones count half
+    need = 0.25 * asked
+    share = (refuted + 0.5 * np.maximum(need - told, 0)) / np.maximum(np.maximum(told, need), 1e-6)
+    return Verdict(cost / np.maximum(asked, 1), share)
+
+
+def _ask(
+    dense: DenseWindow, camera: np.ndarray, s: int, surface: Surface, tolerance: float, loose: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Whether witness s saw a surface at each place, saw through it, and the brightness contrast in [0, 1]."""
+    v, u, inside = project_rounded(camera, dense.K, dense.depth_m.shape[1:])
+    measured = dense.depth_m[s, v, u]
+    slack = tolerance + 4 * loose * surface.sigma + dense.slack_m[s, v, u]
+    behind = measured - camera[:, 2]
+    known = inside & (measured > 0)
+    contrast = np.clip(np.abs(dense.gray[s, v, u] - surface.gray) / 0.25 - 0.2, 0, 1)
+    return known & (np.abs(behind) <= slack), known & (behind > slack), contrast

@@ -1,0 +1,170 @@
+"""Finds the moving parts one after another: tracks propose a joint, the depth of all frames decides.
+
+The surface that no motion found so far explains is what remains to be done. Tracks on it propose joints (in the fixed frame,
+then in the frame of each part already found: doors on doors); each proposal is judged by how much of that surface it explains,
+the best is refined on dense depth and kept if it explains enough. Wrong flow makes wrong proposals, but a wrong motion is
+contradicted by the depth images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from art_perception.errors import MotionError
+from art_perception.estimation.align import JointConfig
+from art_perception.estimation.dense import DenseWindow
+from art_perception.estimation.explain import ExplainConfig, Surface, explain, surface_of
+from art_perception.estimation.flow import Tracks
+from art_perception.estimation.joint_fit import Motion
+from art_perception.estimation.label import LabelConfig, label_window
+from art_perception.estimation.segment import (
+    Judge,
+    Scored,
+    SegmentConfig,
+    find_joints,
+    in_frame_of,
+    moved_enough,
+    travel,
+    world_displacement,
+)
+from art_perception.estimation.select import refine_joint
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """Motions, parents first, and the part (N,) each track supports, -1 for none."""
+
+    motions: list[Motion]
+    part_of_track: np.ndarray
+
+
+def displacements(motions: list[Motion], frames: int) -> np.ndarray:
+    """Displacements (K + 1, T, 4, 4) of the static body (identity) and every part."""
+    still = np.broadcast_to(np.eye(4), (frames, 4, 4))
+    return np.stack([still, *(world_displacement(motions, k) for k in range(len(motions)))])
+
+
+def track_surface(dense: DenseWindow, tracks: Tracks, every: int = 4) -> tuple[Surface, np.ndarray]:
+    """Every ``every``-th sighting of the tracks as surface points, and the track (n,) of each."""
+    seen = tracks.visible.copy()
+    order = np.cumsum(seen, 1) - 1
+    seen &= order % every == 0
+    track, frame = np.nonzero(seen)
+    cell = np.rint(tracks.pixels[track, frame]).astype(int)
+    depth = dense.depth_m[frame, cell[:, 1], cell[:, 0]]
+    median = float(np.median(depth)) if len(depth) else 1.0
+    return Surface(
+        frame=frame,
+        pixel=cell[:, 1] * dense.depth_m.shape[2] + cell[:, 0],
+        points=tracks.points[track, frame],
+        gray=dense.gray[frame, cell[:, 1], cell[:, 0]],
+        sigma=(tracks.noise_m * (depth / median) ** 2).astype(np.float32),
+    ), track
+
+
+def _per_track(values: np.ndarray, track: np.ndarray, count: int) -> np.ndarray:
+    """Largest but one value of each track (its largest when it has only one)."""
+    order = np.lexsort((-values, track))
+    start = np.searchsorted(track[order], np.arange(count))
+    size = np.bincount(track, minlength=count)
+    second = np.minimum(start + (size > 2), len(order) - 1)
+    return np.where(size > 0, values[order][second], 0)
+
+
+class PartSearch:
+    """The state of the search: what is found, and what is left to explain."""
+
+    def __init__(
+        self, dense: DenseWindow, tracks: Tracks, segment: SegmentConfig, joint: JointConfig, label: LabelConfig, test: ExplainConfig
+    ) -> None:
+        self.coarse, self.tracks = dense.coarser(2), tracks
+        self.segment, self.joint, self.label, self.test = segment, joint, label, test
+        self.rng = np.random.default_rng(segment.seed)
+        frames = np.arange(0, len(dense.depth_m), 2)
+        surface = surface_of(self.coarse, tracks.noise_m, frames)
+        still = np.broadcast_to(np.eye(4), (len(dense.depth_m), 4, 4))
+        changed = explain(self.coarse, surface, still, test).refuted > test.max_refuted
+        self.rest = surface.subset(changed)
+        self.changed_count = int(changed.sum())
+        self.sightings, self.track_of_sighting = track_surface(dense, tracks)
+        self.dense = dense
+        self.free = ~self._explained_tracks(still)
+        self.found = Found([], np.full(len(tracks.points), -1))
+
+    def _explained_tracks(self, D: np.ndarray) -> np.ndarray:
+        refuted = explain(self.dense, self.sightings, D, self.test).refuted
+        return _per_track(refuted, self.track_of_sighting, len(self.tracks.points)) <= self.test.max_refuted
+
+    def run(self) -> Found:
+        """Find parts until nothing more is explained."""
+        misses = 0
+        while len(self.found.motions) < self.segment.max_parts and misses < 3:
+            proposal = self._best_proposal()
+            if proposal is None:
+                break
+            scored, supporters = proposal
+            self.free &= ~supporters
+            misses = 0 if self._accept(scored.motion, supporters) else misses + 1
+        return self.found
+
+    def _best_proposal(self) -> tuple[Scored, np.ndarray] | None:
+        """The proposal, in any parent's frame, that explains most of what is left; None when there is none."""
+        best, best_gain = None, 0
+        for parent in range(-1, len(self.found.motions)):
+            judge = Judge(in_frame_of(self.tracks, self.found.motions, parent), self.segment)
+            for scored in find_joints(judge, self.free, self.rng):
+                motion = replace(scored.motion, parent=parent)
+                gain = self._gain(motion, loose=2.0)
+                # a part on a part is the rarer explanation: it must be clearly better
+                if gain > best_gain * (1.0 if parent == best_parent(best) else 1.3):
+                    best, best_gain = (replace(scored, motion=motion), scored.gain > 0), gain
+        return best
+
+    def _gain(self, motion: Motion, loose: float = 1.0) -> int:
+        """Points of the unexplained surface that ``motion`` explains."""
+        if len(self.rest.frame) == 0:
+            return 0
+        D = world_displacement([*self.found.motions, motion], len(self.found.motions))
+        return int((explain(self.coarse, self.rest, D, self.test, loose).refuted <= self.test.max_refuted).sum())
+
+    def _accept(self, motion: Motion, supporters: np.ndarray) -> bool:
+        """Refine a proposal; keep it when it moved enough and explains enough."""
+        motions = [*self.found.motions, motion]
+        k = len(motions)
+        D = displacements(motions, len(self.coarse.depth_m))
+        labels = label_window(self.coarse, D, self.tracks.noise_m, self.label, self.test)
+        part = np.where(supporters, k - 1, self.found.part_of_track)
+        motion = refine_joint(self.coarse, labels, motions, k - 1, self.tracks, part, self.joint).motion
+        gain = self._gain(motion)
+        need = max(0.05 * self.changed_count, self.segment.min_pixels * len(self.coarse.depth_m) / 2 / self.coarse.step**2)
+        if gain < need or not moved_enough(motion, self.segment):
+            return False
+        self.found = Found([*self.found.motions, motion], part)
+        D_new = world_displacement(self.found.motions, k - 1)
+        self.rest = self.rest.subset(explain(self.coarse, self.rest, D_new, self.test).refuted > self.test.max_refuted)
+        self.free &= ~self._explained_tracks(D_new)
+        return True
+
+
+def best_parent(best: tuple[Scored, np.ndarray] | None) -> int:
+    """Parent of the best proposal so far (-1 for none)."""
+    return -1 if best is None else best[0].motion.parent
+
+
+def require_motion(found: Found, tracks: Tracks, config: SegmentConfig) -> None:
+    """Raise when no joint was found.
+
+    Raises:
+        MotionError: with the largest motion seen and what is needed.
+    """
+    if found.motions:
+        return
+    if len(tracks.points) == 0:
+        raise MotionError("no surface point could be followed: check exposure, depth alignment and the object mask")
+    seen = 100 * float(np.quantile(travel(tracks.points, tracks.visible), 0.95))
+    raise MotionError(
+        f"no part moved about a joint: the fastest points moved {seen:.1f} cm (need {100 * config.min_motion_m:.1f} cm, and "
+        f"{config.min_rotation_deg:.0f} deg or {100 * config.min_slide_m:.1f} cm of one joint): move the part further"
+    )
