@@ -48,7 +48,7 @@ def measure(ros: Graph, bag: Path, env: dict[str, str]) -> None:
     health = ros.listen("/diagnostics", DiagnosticArray)
     ros.start("track", {"urdf": urdf, "tracking.estimate_base": "never"}, env=env)
     ros.until(lambda: ros.node.count_subscribers("/camera/color/image_raw") > 0, 60, "the tracker")
-    replay = ros.start("replay", {"bag": bag}, env=env)
+    replay = ros.start("replay", {"bag": bag, "min_subscribers": 2}, env=env)  # this listener and the tracker
     replay.wait(600)
     time.sleep(SETTLE_S)
     report(states, poses, truth, bag_info(bag).frame_count)

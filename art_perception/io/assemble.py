@@ -24,7 +24,8 @@ from art_perception.types import RgbdFrame
 
 PoseSource = Literal["topic", "odom", "tf", "static"]
 
-PATIENCE_NS = 4_000_000_000  # a colour image older than the newest one by this much waits no longer; DDS resends after 3 s
+# a colour image older than the newest one by this much waits no longer; DDS may take 3 s to send a lost one again
+PATIENCE_NS = 4_000_000_000
 MAX_OFFSET_NS = 50_000_000
 DEFAULT_PERIOD_NS = 33_333_333
 _CAMERA = "<camera>"  # child frame of poses that are the optical frame's own

@@ -41,7 +41,7 @@ class InputConfig:
     """Frame the object is described in; empty means the frame of the camera poses. Needed for pose_source tf."""
     reliability: Reliability = "auto"
     """QoS of the inputs; auto asks for reliable unless a publisher offers only best effort."""
-    queue_depth: int = field(default=30, metadata={"bounds": (1, 1000)})
+    queue_depth: int = field(default=120, metadata={"bounds": (1, 1000)})
     """Messages that the middleware keeps per input while the node is busy."""
 
 

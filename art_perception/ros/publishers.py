@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from geometry_msgs.msg import Vector3
+from rcl_interfaces.srv import SetParameters
+from rclpy.client import Client
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState, PointCloud2
 from std_msgs.msg import ColorRGBA, Header, String
 from visualization_msgs.msg import Marker, MarkerArray
@@ -33,6 +36,16 @@ ARROW_M, SHAFT_M, TEXT_M = 0.3, 0.012, 0.04
 def with_absolute_meshes(description: str, folder: Path) -> str:
     """Turn mesh paths relative to the URDF into ``file://`` URIs that RViz and robot_state_publisher resolve."""
     return re.sub(r'filename="(?!/|\w+://)', f'filename="file://{folder.resolve()}/', description)
+
+
+def give_description(node: Node, state_publisher: str, description: str) -> None:
+    """Set the description of a running robot_state_publisher; it publishes the links' frames from joint_states."""
+    client: Client[Any, Any] = node.create_client(SetParameters, f"{state_publisher}/set_parameters")
+    if not client.wait_for_service(timeout_sec=2.0):
+        node.get_logger().warning(f"{client.srv_name} is not there: is {state_publisher} running?")
+        return
+    value = Parameter("robot_description", Parameter.Type.STRING, description).to_parameter_msg()
+    client.call_async(SetParameters.Request(parameters=[value]))
 
 
 class ObjectPublisher:

@@ -18,7 +18,7 @@ from art_perception.ros.camera import Arrival, CameraInput, InputConfig
 from art_perception.ros.inputs import latched
 from art_perception.ros.link_frames import LinkFrames, read_link_frames
 from art_perception.ros.params import declare_config
-from art_perception.ros.publishers import StatePublisher, with_absolute_meshes
+from art_perception.ros.publishers import StatePublisher, give_description, with_absolute_meshes
 from art_perception.ros.spin import run_node
 from art_perception.ros.worker import Worker
 from art_perception.urdf.reader import load_urdf
@@ -31,8 +31,10 @@ class TrackNodeConfig:
     urdf: str = ""
     """URDF file to follow; empty means the one on the topic robot_description."""
     publish_tf: bool = True
-    """Publish the object's link frames on /tf; switch off when robot_state_publisher does."""
-    queue: int = field(default=60, metadata={"bounds": (1, 1000)})
+    """Publish the object's link frames on /tf."""
+    robot_state_publisher: str = ""
+    """Name of a robot_state_publisher that is given the description and publishes the frames instead."""
+    queue: int = field(default=120, metadata={"bounds": (1, 1000)})
     """Frames kept while the tracker is busy; beyond it the oldest is dropped and counted."""
 
 
@@ -61,7 +63,7 @@ class TrackNode(Node):
             on_jump=self._on_jump,
             with_mask=False,
         )
-        self._states = StatePublisher(self, self._config.publish_tf)
+        self._states = StatePublisher(self, self._config.publish_tf and not self._config.robot_state_publisher)
         self._model: Model | None = None
         self._frames: LinkFrames | None = None
         self._last: TrackState | None = None
@@ -85,13 +87,15 @@ class TrackNode(Node):
         self._worker.close()
 
     def _use_file(self, path: Path) -> None:
-        """Follow the object of a URDF file.
+        """Follow the object of a URDF file, and show it to others.
 
         Raises:
             ObjectError: the file cannot be used.
         """
         self._model = self._load(path)
-        self._camera.start()
+        self._description_publisher = self.create_publisher(String, "robot_description", latched())
+        self._description_publisher.publish(String(data=self._model.description))
+        self._start()
 
     def _on_description(self, message: String) -> None:
         if message.data != self._description:
@@ -125,7 +129,13 @@ class TrackNode(Node):
             return
         self._frames = self._last = None
         assert self.executor is not None
-        self.executor.create_task(self._camera.start)
+        self.executor.create_task(self._start)
+
+    def _start(self) -> None:
+        """Runs on the executor's thread as soon as there is an object to follow."""
+        self._camera.start()
+        if self._config.robot_state_publisher and self._model is not None:
+            give_description(self, self._config.robot_state_publisher, self._model.description)
 
     def _load(self, source: Path | str) -> Model:
         obj = load_urdf(source)
