@@ -12,7 +12,7 @@ from art_perception.data.config import SimulateConfig
 from art_perception.data.model import Material, SimObject, merge
 from art_perception.data.objects import CATEGORIES, make_object
 from art_perception.data.raycast import cast, make_body
-from art_perception.data.sensor import noisy_depth, sparse_depth
+from art_perception.data.sensor import noisy_depth, noisy_mask, sparse_depth
 from art_perception.data.shade import surface_points
 from art_perception.data.shapes import box, cylinder, ellipsoid, prism, torus
 from art_perception.data.simulate import Clip, scene_flow, simulate
@@ -179,6 +179,16 @@ def test_sparse_depth_repeats_one_measurement_per_block():
     np.testing.assert_array_equal(sparse_depth(depth, 2)[:2, :2], depth[1, 1])
     np.testing.assert_array_equal(sparse_depth(depth, 1), depth)
     assert sparse_depth(np.ones((7, 5), np.float32), 3).shape == (7, 5)
+
+
+def test_mask_noise_moves_the_outline_only():
+    mask = np.zeros((120, 160), bool)
+    mask[30:90, 40:120] = True
+    noisy = noisy_mask(mask, 2.0, np.random.default_rng(0))
+    assert (noisy != mask).any()
+    assert noisy[40:80, 50:110].all()
+    assert not noisy[:20].any()
+    assert (noisy_mask(mask, 0, np.random.default_rng(0)) == mask).all()
 
 
 def test_pose_noise_changes_only_the_reported_pose():

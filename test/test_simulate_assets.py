@@ -117,9 +117,11 @@ def test_a_base_without_surface_takes_the_largest_part(asset: Path):
     assert len(obj.parts[0].faces)
 
 
-def test_metric_urdf_keeps_its_size(asset: Path):
-    (asset / "mobility.urdf").rename(asset / "safe.urdf")
+def test_metric_urdf_keeps_its_size_if_plausible(asset: Path):
+    renamed = (asset / "mobility.urdf").rename(asset / "cabinet.urdf")
     assert np.ptp(load_asset(asset).bounds, axis=0)[2] == pytest.approx(1.1)
+    renamed.rename(asset / "toaster.urdf")
+    assert np.ptp(load_asset(asset).bounds, axis=0).max() == pytest.approx(1.2 * 0.32)
 
 
 def test_polygons_and_negative_indices(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""Common ground of the procedural objects: a moving part with its joint, palettes, handles."""
+"""Common ground of the procedural objects: a moving part with its joint, handles, small conveniences."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from art_perception.data.model import Material, SimObject, Surface, merge, moved, rgb
+from art_perception.data.model import Material, SimObject, Surface, merge, moved
 from art_perception.data.shapes import box, capsule, cylinder, placed
 from art_perception.geometry.lie import exp_so3
 from art_perception.types import Joint, JointType
@@ -63,42 +63,6 @@ def at(*xyz: float) -> np.ndarray:
 def turned(surface: Surface, axis: np.ndarray, angle: float, shift: np.ndarray | None = None) -> Surface:
     """Rotate about ``axis`` through the origin by ``angle`` rad, then translate by ``shift``."""
     return placed(surface, exp_so3(axis * angle), np.zeros(3) if shift is None else shift)
-
-
-def wood(rng: np.random.Generator) -> Material:
-    """Some wood, light to dark."""
-    color = np.array([0.55, 0.36, 0.2]) * rng.uniform(0.25, 1.4) + rng.uniform(0, 0.08)
-    return Material(rgb(color), "wood", float(rng.uniform(0.4, 0.9)), float(rng.uniform(0.5, 1.2)), 0.1)
-
-
-def paint(rng: np.random.Generator) -> Material:
-    """Painted board: often nearly white, sometimes coloured, with little or no texture."""
-    color = np.full(3, rng.uniform(0.55, 0.88)) if rng.random() < 0.6 else rng.uniform(0.05, 0.7, 3)
-    kind = str(rng.choice(["plain", "noise", "speckle", "brushed"]))
-    return Material(rgb(color), kind, float(rng.uniform(0.2, 0.8)), float(rng.uniform(0.05, 0.4)), 0.15)
-
-
-def metal(rng: np.random.Generator) -> Material:
-    """Brushed or plain metal."""
-    color = np.full(3, rng.uniform(0.25, 0.75)) + rng.normal(0, 0.02, 3)
-    return Material(rgb(color), "brushed", float(rng.uniform(0.2, 0.5)), float(rng.uniform(0.2, 0.8)), 0.5)
-
-
-def plastic(rng: np.random.Generator) -> Material:
-    """Dark, white or coloured plastic."""
-    grey = float(rng.choice([0.02, 0.05, 0.3, 0.75]))
-    color = np.full(3, grey) if rng.random() < 0.6 else rng.uniform(0.02, 0.7, 3)
-    return Material(rgb(color), str(rng.choice(["plain", "noise", "speckle"])), 0.15, float(rng.uniform(0, 0.3)), 0.3)
-
-
-def glass(rng: np.random.Generator) -> Material:
-    """Dark reflecting pane (opaque to the depth camera)."""
-    return Material(rgb(np.full(3, 0.03) + rng.uniform(0, 0.08, 3)), "marble", 0.7, 0.5, 0.6)
-
-
-def printed(rng: np.random.Generator, size_m: float) -> Material:
-    """Coloured print, labels, a picture."""
-    return Material(rgb(rng.uniform(0.15, 0.8, 3)), "print", size_m, float(rng.uniform(0.5, 1.0)), 0.05)
 
 
 def bar_handle(rng: np.random.Generator, length: float, material: int, upright: bool) -> Surface:

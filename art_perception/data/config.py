@@ -26,4 +26,5 @@ class SimulateConfig:
     pose_noise_deg: Annotated[float, "deviation of the reported camera rotation per axis, likewise"] = 0.0
     clutter: Annotated[int, "number of things standing around"] = 4
     hand: Annotated[bool, "a hand and arm hold the moving part"] = False
-    mask: Annotated[bool, "give the object's exact mask with each frame"] = True
+    mask: Annotated[bool, "give the object's mask with each frame"] = True
+    mask_error_px: Annotated[float, "how far the mask's outline wanders, 0 = exact"] = 0.0

@@ -10,25 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from art_perception.data.assembly import (
-    SLIDE,
-    TURN,
-    Mover,
-    X,
-    Y,
-    Z,
-    assemble,
-    at,
-    bar_handle,
-    glass,
-    metal,
-    paint,
-    plastic,
-    printed,
-    shifted,
-    turned,
-    wood,
-)
+from art_perception.data.assembly import SLIDE, TURN, Mover, X, Y, Z, assemble, at, bar_handle, shifted, turned
+from art_perception.data.looks import glass, metal, paint, plastic, printed, wood
 from art_perception.data.model import Material, SimObject, Surface, merge, moved
 from art_perception.data.shapes import box, cylinder, frame
 

@@ -4,25 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from art_perception.data.assembly import (
-    SLIDE,
-    TURN,
-    Mover,
-    X,
-    Y,
-    Z,
-    assemble,
-    at,
-    bar_handle,
-    glass,
-    metal,
-    paint,
-    plastic,
-    printed,
-    shifted,
-    turned,
-    wood,
-)
+from art_perception.data.assembly import SLIDE, TURN, Mover, X, Y, Z, assemble, at, bar_handle, shifted, turned
+from art_perception.data.looks import glass, metal, paint, plastic, printed, wood
 from art_perception.data.model import Material, SimObject, Surface, merge
 from art_perception.data.shapes import box, capsule, cylinder, frame, lathe, placed, prism, torus
 

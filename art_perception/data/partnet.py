@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from art_perception.data.model import Material, SimObject, Surface, grounded, merge, rgb, without_duplicates
+from art_perception.data.looks import anything
+from art_perception.data.model import Material, SimObject, Surface, grounded, merge, without_duplicates
 from art_perception.errors import ObjectError
 from art_perception.geometry.lie import transform
 from art_perception.types import Joint, JointType
@@ -25,7 +26,7 @@ SIZE_M = {
     "bottle": 0.26, "box": 0.42, "bucket": 0.38, "camera": 0.15, "cart": 0.95, "chair": 0.95, "coffeemachine": 0.38,
     "dishwasher": 0.88, "eyeglasses": 0.15, "faucet": 0.32, "kettle": 0.28, "kitchenpot": 0.32, "knife": 0.2,
     "laptop": 0.36, "microwave": 0.52, "oven": 0.9, "refrigerator": 1.7, "safe": 0.45, "scissors": 0.2,
-    "stapler": 0.17, "storagefurniture": 1.1, "switch": 0.12, "table": 1.2, "toaster": 0.32,
+    "stapler": 0.17, "storagefurniture": 1.1, "stovetop": 0.75, "switch": 0.12, "table": 1.2, "toaster": 0.32,
 }  # fmt: skip
 """Usual largest extent of each PartNet-Mobility category, metres (our choice)."""
 
@@ -57,7 +58,7 @@ def load_asset(path: Path | str) -> SimObject:
         root = ET.parse(urdf).getroot()
     except ET.ParseError as error:
         raise ObjectError(f"{urdf} is not XML ({error}); give a URDF file") from error
-    category, scale_known = _category(urdf)
+    category, metric = _category(urdf)
     joints = [_read_joint(e) for e in root.findall("joint")]
     links = [e.get("name", "") for e in root.findall("link")]
     pose = _link_poses(links, joints, urdf)
@@ -66,7 +67,7 @@ def load_asset(path: Path | str) -> SimObject:
     surfaces = {link: _read_link(e, urdf, pose[link], materials) for link, e in elements.items()}
     if not any(len(s.faces) for s in surfaces.values()):
         raise ObjectError(f"{urdf} has no visible geometry; expected OBJ meshes or boxes in its <visual> elements")
-    scale = 1.0 if scale_known else _metric_scale(category, surfaces, urdf)
+    scale = _metric_scale(category, metric, surfaces, urdf)
     name = f"{category}_{urdf.parent.name}".replace("-", "_").lower()
     return grounded(_assemble(name, category, links, joints, pose, surfaces, tuple(materials), scale))
 
@@ -219,23 +220,18 @@ def _read_mtl(obj: Path, lines: list[bytes]) -> dict[bytes, Material]:
             r, g, b = (float(x) ** 2.2 for x in word[1:4])
             out[current] = Material((r, g, b))
         elif word[:1] == [b"map_Kd"]:
-            out[current] = _stand_in(word[-1])
+            out[current] = anything(np.random.default_rng(zlib.crc32(word[-1])))
     return out
 
 
-def _stand_in(image: bytes) -> Material:
-    """Procedural texture in place of a missing image, the same for the same image name."""
-    rng = np.random.default_rng(zlib.crc32(image))
-    kind = str(rng.choice(["wood", "wood", "noise", "speckle", "fabric", "print", "plain"]))
-    hue = np.array([0.45, 0.32, 0.2]) if kind == "wood" else rng.uniform(0.15, 0.85, 3)
-    color = rgb(hue * rng.uniform(0.6, 1.7) + rng.normal(0, 0.04, 3))
-    return Material(color, kind, float(rng.uniform(0.25, 0.7)), float(rng.uniform(0.3, 0.9)))
-
-
-def _metric_scale(category: str, surfaces: dict[str, Surface], urdf: Path) -> float:
+def _metric_scale(category: str, metric: bool, surfaces: dict[str, Surface], urdf: Path) -> float:
+    """Factor to metres: by category for unit-sized assets; metric ones shrink only when they are implausibly large."""
     points = np.concatenate([s.vertices for s in surfaces.values()])
+    extent = float(np.ptp(points, axis=0).max())
+    if metric:
+        return min(1.0, 1.2 * SIZE_M.get(category, np.inf) / extent)
     spread = 0.85 + 0.3 * (zlib.crc32(urdf.parent.name.encode()) % 1000) / 1000
-    return SIZE_M.get(category, 0.5) * spread / float(np.ptp(points, axis=0).max())
+    return SIZE_M.get(category, 0.5) * spread / extent
 
 
 def _assemble(

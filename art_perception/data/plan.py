@@ -105,8 +105,10 @@ def _pose_error(times: np.ndarray, config: SimulateConfig, rng: np.random.Genera
 
 
 def _placement(rng: np.random.Generator) -> np.ndarray:
-    """Where the object stands in the world: any heading, some metres from the origin."""
+    """Where the object stands in the world: any heading, some metres off; now and then the world is y-up (ARKit)."""
     R = exp_so3(np.array([0, 0, rng.uniform(-np.pi, np.pi)]))
+    if rng.random() < 0.15:
+        R = exp_so3(np.array([-np.pi / 2, 0, 0])) @ R
     return from_rotation_translation(R, rng.uniform([-1.5, -1.5, -0.5], [1.5, 1.5, 0.5]))
 
 

@@ -43,6 +43,16 @@ def sparse_depth(depth_m: np.ndarray, step_px: int) -> np.ndarray:
     return coarse[rows[:, None], columns]
 
 
+def noisy_mask(mask: np.ndarray, error_px: float, rng: np.random.Generator) -> np.ndarray:
+    """Shift the outline of a mask (H, W) bool in and out by about ``error_px``, as segmentation networks do."""
+    if error_px <= 0:
+        return mask
+    inside, outside = (cv2.distanceTransform(m.astype(np.uint8), cv2.DIST_L2, 3) for m in (mask, ~mask))
+    coarse = rng.standard_normal((mask.shape[0] // 16 + 2, mask.shape[1] // 16 + 2), np.float32)
+    wander = cv2.resize(coarse, mask.shape[::-1], interpolation=cv2.INTER_CUBIC)
+    return inside - outside > error_px * wander
+
+
 def _correlated(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Unit-variance noise, part per pixel and part smooth over a few pixels."""
     white = rng.standard_normal(shape, np.float32)

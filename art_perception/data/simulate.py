@@ -17,7 +17,7 @@ from art_perception.data.config import SimulateConfig
 from art_perception.data.model import SimObject
 from art_perception.data.plan import Plan, make_plan
 from art_perception.data.raycast import Hits, cast
-from art_perception.data.sensor import camera_image, noisy_depth, sparse_depth
+from art_perception.data.sensor import camera_image, noisy_depth, noisy_mask, sparse_depth
 from art_perception.data.shade import shade, surface_points
 from art_perception.data.truth import rigid_flow, robot_description
 from art_perception.geometry.lie import inverse
@@ -118,7 +118,7 @@ class Clip:
         color = camera_image(linear, plan.gain[t], plan.white_balance[t], config.color_noise, blur_px, rng)
         depth = sparse_depth(noisy_depth(hits.depth_m, cosine, config.depth_noise, rng), config.depth_step_px)
         T = plan.T_world_camera[t] @ plan.T_camera_reported[t]
-        mask = ids > 0 if config.mask else None
+        mask = noisy_mask(ids > 0, config.mask_error_px, rng) if config.mask else None
         frame = RgbdFrame(int(plan.stamps_ns[t]), color, depth, plan.K, T, mask)
         return Sample(frame, ids, plan.q[t])
 
