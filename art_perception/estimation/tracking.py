@@ -16,7 +16,7 @@ from art_perception.errors import ObjectError
 from art_perception.estimation.articulated_icp import Alignment, Evidence, Model, Pose
 from art_perception.estimation.surfels import Surfels, sample_surfels
 from art_perception.geometry.kinematics import chain_of
-from art_perception.geometry.lie import exp_se3, inverse, log_se3
+from art_perception.geometry.lie import exp_se3, inverse, log_se3, transform
 from art_perception.geometry.screw import line_distance
 from art_perception.types import ArticulatedObject, Joint, JointType, RgbdFrame
 
@@ -27,9 +27,11 @@ _MIN_EVIDENCE = 15  # visible surfels below which a part's quality says nothing
 _MAX_GAP_S = 0.5
 _MIN_LEVER_M = 0.02
 _SEARCH_CANDIDATES = 60
+_SEARCH_PAUSE = 30  # frames between searches at most
 _SEARCH_REACH = np.pi  # rad or m either way, for joints without limits
 _BASE_PATIENCE = 15  # frames that the base stays free after it last moved
-_BASE_STILL_M = 0.001
+_BASE_REST = 5  # frames before freeing the base is tried again
+_BASE_STILL_M = 0.003
 
 
 class BaseMotion(str, Enum):
@@ -54,7 +56,7 @@ class TrackingConfig:
     """Largest residual that may attract a part in the first iteration, metres."""
     iterations: int = 6
     """Gauss-Newton iterations per frame."""
-    search_step_m: float = 0.03
+    search_step_m: float = 0.025
     """Distance between the candidates of a search, metres at the part's far end."""
     limit_margin_rad: float = 0.3
     """How far a revolute joint may exceed the model's limits (they are the observed range), rad."""
@@ -102,30 +104,36 @@ class Tracker:
         self._config = config or TrackingConfig()
         self._T_world_base = np.asarray(obj.T_world_base, float)
         self._model = _make_model(obj, self._config)
-        self._coarse = _every(self._model.dense, _DENSITY)
+        self._centre = self._model.dense.points.mean(1).astype(float)
         self.reset()
 
     def reset(self, q: np.ndarray | None = None) -> None:
-        """Forget the past; start from ``q`` (J,), or from zero and, if that does not fit, from a search."""
+        """Forget the past; start from ``q`` (J,), or from zero and a search when None."""
         J = len(self._model.lower)
         start = np.zeros(J) if q is None else np.asarray(q, float).reshape(J)
         self._pose = Pose(np.clip(start, self._model.lower, self._model.upper), np.eye(4))
         self._velocity = np.zeros(J + 6)
         self._stamp_ns: int | None = None
-        self._unexplained = self._config.lost_frames
-        self._base_free = 0
+        self._unexplained = 0
+        self._search_at = 0 if q is None else 1
+        self._base_free = self._base_rest = 0
 
     def update(self, frame: RgbdFrame, q_init: np.ndarray | None = None) -> TrackState:
         """Estimate the state in ``frame``, starting from ``q_init`` (J,) when given."""
         if q_init is not None:
             self.reset(q_init)
-        start = self._predict(frame.stamp_ns)
-        alignment = Alignment(self._model, frame, self._config.sigma_m, self._config.sigma_per_m2)
-        pose = self._follow(alignment, start)
+        alignment = self._alignment(frame, self._predict(frame.stamp_ns))
+        pose = self._follow(alignment)
         evidence = alignment.evidence(pose)
-        if self._is_lost(evidence) and self._unexplained % (self._config.lost_frames + 1) == 0:
-            pose, evidence = self._search(alignment, pose, evidence)
+        self._unexplained = self._unexplained + 1 if self._is_suspicious(evidence) else 0
+        if self._unexplained >= self._search_at:
+            pose, evidence = self._search(alignment, frame, pose, evidence)
+        elif not self._unexplained:
+            self._search_at = self._config.lost_frames
         return self._commit(frame.stamp_ns, pose, evidence)
+
+    def _alignment(self, frame: RgbdFrame, predicted: Pose) -> Alignment:
+        return Alignment(self._model, frame, predicted, (self._config.sigma_m, self._config.sigma_per_m2))
 
     def _predict(self, stamp_ns: int) -> Pose:
         dt = 0.0 if self._stamp_ns is None else (stamp_ns - self._stamp_ns) * 1e-9
@@ -134,39 +142,36 @@ class Tracker:
         q = np.clip(self._pose.q + step[:J], self._model.lower, self._model.upper)
         return Pose(q, exp_se3(step[J:]) @ self._pose.base)
 
-    def _follow(self, alignment: Alignment, start: Pose) -> Pose:
+    def _follow(self, alignment: Alignment) -> Pose:
         """Refine from the best of a few candidates around the prediction; free the base if that is clearly better."""
-        alignment.look(start)
-        near = self._nearby(alignment, start)
-        if near is not start:
-            alignment.look(near)
+        start = self._nearby(alignment)
+        if start is not alignment.predicted:
+            alignment.look(start)
         mode = self._config.estimate_base
         moving = mode is BaseMotion.ALWAYS or (mode is BaseMotion.AUTO and self._base_free > 0)
-        pose = self._refine(alignment, near, moving)
-        if mode is BaseMotion.AUTO and not moving and self._base_displaced(alignment, pose):
-            pose = self._try_base(alignment, pose)
+        pose = self._refine(alignment, start, moving)
+        if mode is BaseMotion.AUTO and not moving:
+            self._base_rest = max(self._base_rest - 1, 0)
+            if not self._base_rest and self._base_displaced(alignment, pose):
+                pose = self._try_base(alignment, pose)
         return pose
 
     def _refine(self, alignment: Alignment, pose: Pose, base: bool) -> Pose:
         free = np.concatenate([self._model.upper > self._model.lower, np.full(6, base)])
         return alignment.refine(pose, self._config.iterations, self._config.gate_m, free)
 
-    def _nearby(self, alignment: Alignment, pose: Pose) -> Pose:
+    def _nearby(self, alignment: Alignment) -> Pose:
         """Try each joint a little before and after its prediction: what constant velocity misses."""
-        best, lowest = pose, alignment.cost(pose)
+        best, lowest = alignment.predicted, alignment.cost(alignment.predicted)
         for j, lever in enumerate(self._model.lever_m):
             centre = best
             for offset in (-2, -1, 1, 2):
-                candidate = self._with_joint(centre, j, centre.q[j] + offset * self._config.search_step_m / lever)
+                value = centre.q[j] + offset * self._config.search_step_m / lever
+                candidate = centre.with_joint(j, np.clip(value, self._model.lower[j], self._model.upper[j]))
                 cost = alignment.cost(candidate)
                 if cost < lowest:
                     best, lowest = candidate, cost
         return best
-
-    def _with_joint(self, pose: Pose, j: int, value: float) -> Pose:
-        q = pose.q.copy()
-        q[j] = np.clip(value, self._model.lower[j], self._model.upper[j])
-        return Pose(q, pose.base)
 
     def _base_displaced(self, alignment: Alignment, pose: Pose) -> bool:
         evidence = alignment.evidence(pose)
@@ -177,73 +182,79 @@ class Tracker:
     def _try_base(self, alignment: Alignment, pose: Pose) -> Pose:
         moved = self._refine(alignment, pose, True)
         gain = alignment.cost(pose) - alignment.cost(moved)
-        if gain < 0.05 * alignment.evidence(pose).visible.sum():
+        if gain < 0.1 * alignment.evidence(pose).visible.sum():
+            self._base_rest = _BASE_REST
             return pose
         _log.info("the object's base has moved: estimating its pose")
         self._base_free = _BASE_PATIENCE
         return moved
 
-    def _is_lost(self, evidence: Evidence) -> bool:
-        explained = _quality(evidence) >= self._config.min_quality
-        self._unexplained = 0 if explained else self._unexplained + 1
-        return self._unexplained > self._config.lost_frames
+    def _is_suspicious(self, evidence: Evidence) -> bool:
+        """Whether some part in view is not where it was expected: seen through, or behind something."""
+        seen = evidence.visible >= _MIN_EVIDENCE
+        return not seen.any() or bool((evidence.quality[seen] < self._config.min_quality).any())
 
-    def _search(self, alignment: Alignment, pose: Pose, evidence: Evidence) -> tuple[Pose, Evidence]:
-        """Search every joint over its whole range, parents first, and keep the result if it explains more."""
+    def _search(
+        self, alignment: Alignment, frame: RgbdFrame, pose: Pose, evidence: Evidence
+    ) -> tuple[Pose, Evidence]:
+        """Search every joint over its whole range, parents first; keep the result if it explains clearly more."""
+        self._search_at = self._unexplained + max(self._config.lost_frames, min(self._unexplained, _SEARCH_PAUSE))
         found = pose
-        for _ in range(2 if len(pose.q) > 1 else 1):
+        for _ in range(len(pose.q)):
+            before = found
             for j in range(len(pose.q)):
                 found = self._scan(alignment, found, j)
-        alignment.look(found)
-        found = self._follow(alignment, found)
-        alignment.look(found)
-        better = alignment.evidence(found)
-        if _quality(better) <= _quality(evidence):
+            if found is before:
+                break
+        if found is pose:
+            alignment.look(pose)
             return pose, evidence
-        if _quality(better) >= self._config.min_quality:
-            self._unexplained = 0
-        self._velocity[:] = 0
-        self._pose = found
-        return found, better
+        _log.info("the joints were searched for and found elsewhere")
+        alignment = self._alignment(frame, found)
+        found = self._follow(alignment)
+        self._pose, self._stamp_ns = found, None
+        alignment.look(found)
+        evidence = alignment.evidence(found)
+        self._unexplained = self._unexplained if self._is_suspicious(evidence) else 0
+        return found, evidence
 
     def _scan(self, alignment: Alignment, pose: Pose, j: int) -> Pose:
+        """Best value of one joint, or ``pose`` itself unless another one is clearly better."""
         lower = max(self._model.lower[j], pose.q[j] - _SEARCH_REACH)
         upper = min(self._model.upper[j], pose.q[j] + _SEARCH_REACH)
         count = int(np.ceil((upper - lower) * self._model.lever_m[j] / self._config.search_step_m)) + 1
-        values = [pose.q[j], *np.linspace(lower, upper, min(max(count, 2), _SEARCH_CANDIDATES))]
-        candidates = [self._with_joint(pose, j, v) for v in values]
-        return min(candidates, key=lambda c: alignment.cost_from_scratch(c, self._coarse))
+        values = np.linspace(lower, upper, min(max(count, 2), _SEARCH_CANDIDATES))
+        costs, visible = alignment.scan(pose, j, np.append(pose.q[j], values), self._config.search_step_m)
+        best = int(np.argmin(costs[1:]))
+        return pose.with_joint(j, values[best]) if costs[0] - costs[1:][best] > max(5.0, 0.03 * visible) else pose
 
     def _commit(self, stamp_ns: int, pose: Pose, evidence: Evidence) -> TrackState:
         seen = evidence.visible >= _MIN_EVIDENCE
         self._learn_velocity(stamp_ns, pose, evidence)
         self._pose, self._stamp_ns = pose, stamp_ns
         quality = _quality(evidence)
-        tracked = self._unexplained <= self._config.lost_frames and quality > 0
+        unsure = quality < self._config.min_quality and self._unexplained >= self._config.lost_frames
+        tracked = quality > 0 and not unsure
         joint_quality = np.where(seen, evidence.quality, 0.0)[1:]
         return TrackState(stamp_ns, pose.q.copy(), pose.base @ self._T_world_base, quality, tracked, joint_quality)
 
     def _learn_velocity(self, stamp_ns: int, pose: Pose, evidence: Evidence) -> None:
         dt = 0.0 if self._stamp_ns is None else (stamp_ns - self._stamp_ns) * 1e-9
-        twist = log_se3(pose.base @ inverse(self._pose.base))
-        self._base_free = _BASE_PATIENCE if np.linalg.norm(twist) > _BASE_STILL_M else max(self._base_free - 1, 0)
+        step = pose.base @ inverse(self._pose.base)
+        moved = np.linalg.norm(transform(step, self._centre[None]) - self._centre) > _BASE_STILL_M
+        self._base_free = _BASE_PATIENCE if moved else max(self._base_free - 1, 0)
         if not 0 < dt < _MAX_GAP_S:
             self._velocity[:] = 0
             return
         known = np.concatenate([evidence.agree[1:] >= _MIN_EVIDENCE, np.full(6, evidence.agree[0] >= _MIN_EVIDENCE)])
-        measured = np.concatenate([pose.q - self._pose.q, twist]) / dt
+        measured = np.concatenate([pose.q - self._pose.q, log_se3(step)]) / dt
         self._velocity = 0.5 * self._velocity + 0.5 * np.where(known, measured, 0.0)
 
 
 def _quality(evidence: Evidence) -> float:
-    """Worst share of agreement among the parts in view; 0 with none in view."""
-    seen = evidence.visible >= _MIN_EVIDENCE
-    return float(evidence.quality[seen].min()) if seen.any() else 0.0
-
-
-def _every(surfels: Surfels, step: int) -> Surfels:
-    thin = surfels.subset(slice(None, None, step))
-    return Surfels(thin.points, thin.normals, thin.part, thin.two_sided, surfels.spacing_m * step**0.5)
+    """Worst share of agreement among the parts of which something is measured; 0 when nothing is."""
+    known = evidence.agree + evidence.contradict >= _MIN_EVIDENCE
+    return float(evidence.quality[known].min()) if known.any() else 0.0
 
 
 def _make_model(obj: ArticulatedObject, config: TrackingConfig) -> Model:
@@ -252,8 +263,9 @@ def _make_model(obj: ArticulatedObject, config: TrackingConfig) -> Model:
         raise ObjectError(f"no part of '{obj.name}' has a mesh, so there is nothing to track: give a URDF with visuals")
     chain = chain_of(obj.joints)
     bounds = np.array([_bounds(j, config) for j in obj.joints]).reshape(-1, 2)
-    levers = np.array([_lever(joint, dense, _subtree(chain.parents, j)) for j, joint in enumerate(obj.joints)])
-    return Model(chain, dense, _DENSITY, bounds[:, 0], bounds[:, 1], levers)
+    moves = _moved_parts(chain.parents)
+    levers = np.array([_lever(joint, dense, moved) for joint, moved in zip(obj.joints, moves, strict=True)])
+    return Model(chain, moves, dense, dense.every(_DENSITY), _DENSITY, bounds[:, 0], bounds[:, 1], levers)
 
 
 def _bounds(joint: Joint, config: TrackingConfig) -> tuple[float, float]:
@@ -264,20 +276,18 @@ def _bounds(joint: Joint, config: TrackingConfig) -> tuple[float, float]:
     return joint.limits[0] - margin, joint.limits[1] + margin
 
 
-def _subtree(parents: tuple[int, ...], j: int) -> list[int]:
-    """Indices of the parts that joint ``j`` moves."""
-    moved = {j}
-    for i, parent in enumerate(parents):
-        if parent in moved:
-            moved.add(i)
-    return [i + 1 for i in sorted(moved)]
+def _moved_parts(parents: tuple[int, ...]) -> np.ndarray:
+    """(J, J + 1) bool, whether joint j moves part k: its own child and everything that hangs on it."""
+    moves = np.zeros((len(parents), len(parents) + 1), bool)
+    for k, parent in enumerate(parents):
+        moves[:, k + 1] = moves[:, parent + 1]
+        moves[k, k + 1] = True
+    return moves
 
 
-def _lever(joint: Joint, surfels: Surfels, parts: list[int]) -> float:
-    if joint.type is not JointType.REVOLUTE:
-        return 1.0
-    points = surfels.points[:, np.isin(surfels.part, parts)].T
-    if not len(points):
+def _lever(joint: Joint, surfels: Surfels, moved: np.ndarray) -> float:
+    points = surfels.points[:, moved[surfels.part]].T
+    if joint.type is not JointType.REVOLUTE or not len(points):
         return 1.0
     distance = line_distance(points, np.asarray(joint.origin, float), np.asarray(joint.axis, float))
     return max(float(np.percentile(distance, 90)), _MIN_LEVER_M)
