@@ -326,7 +326,7 @@ def _portal(x0: float, x1: float, width: float, height: float, border: float, ma
 def room_door(rng: np.random.Generator) -> SimObject:
     """Room door in its frame, with a lever handle that turns on the leaf."""
     width, height = rng.uniform(0.65, 0.95), rng.uniform(1.9, 2.1)
-    wall = _portal(0.0, 0.1, width, height, 0.35, BODY)
+    wall = _portal(0.0, 0.1, width + 0.02, height + 0.01, 0.35, BODY)
     casing = _portal(-0.01, 0.115, width, height, 0.06, INSIDE)
     left = bool(rng.random() < 0.5)
     cell = Cell(0.07, -width / 2, width / 2, 0.0, height, 0.0)

@@ -44,20 +44,20 @@ def swept_bounds(obj: SimObject, T_object_part: np.ndarray) -> np.ndarray:
 
 
 def choose_view(obj: SimObject, config: SimulateConfig, K: np.ndarray, rng: np.random.Generator) -> View:
-    """The first of some random candidates in which base and moving parts are well visible, else the best of them."""
+    """The best of two random candidates; of more only while base and moving parts are not well visible."""
     surfaces = [make_body(p, np.full(len(p.faces), k)) if len(p.faces) else None for k, p in enumerate(obj.parts)]
     best: View | None = None
-    for _ in range(16):
+    for _ in range(32):
         moving = choose_joints(obj, config, rng)
         q = joint_values(obj, moving, config, rng)
         T_part = with_base(displacements(obj.chain, q))
-        for _ in range(4):
+        for _ in range(2):
             azimuth, T_camera = _camera(obj, moving, T_part, config, K, rng)
             visible = _visibility(surfaces, moving, T_part, T_camera, config, K)
-            view = View(moving, q, T_part, T_camera, azimuth, visible)
-            if visible >= GOOD_SHARE:
-                return view
-            best = view if best is None or visible > best.visible else best
+            if best is None or visible > best.visible:
+                best = View(moving, q, T_part, T_camera, azimuth, visible)
+        if best is not None and best.visible >= GOOD_SHARE:
+            break
     assert best is not None
     return best
 
