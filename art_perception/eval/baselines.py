@@ -1,12 +1,13 @@
 """FeatClust, the comparison baseline of the sim2art paper (supplementary material, Eq. 12-14).
 
-Every surface point of every frame becomes a feature ``[position, appearance, scene flow]``; k-means with the true number
-of parts splits them; each cluster's points of the first frame are carried to frame t by scene flow and one rigid transform
-is fitted (Kabsch), whose screw is the joint. The paper's appearance is DINO; any per-point feature, or none, does here.
+Every surface point of every frame becomes a feature ``[position, appearance, scene flow]``; k-means with the true
+number of parts splits them; each cluster's points of the first frame are carried to frame t by scene flow and one rigid
+transform is fitted (Kabsch), whose screw is the joint. The paper's appearance is DINO; any per-point feature, or none,
+does here.
 
-Left open by the paper, chosen by us: positions and flow are scaled together so that positions fit in [-1, 1]; the cluster
-that moves least is the static body; joints come from the frame in which the cluster has moved furthest; a joint is
-revolute when the rotation about its axis moves the cluster more than half as far as it was moved.
+Left open by the paper, chosen by us: positions and flow are scaled together so that positions fit in [-1, 1]; the
+cluster that moves least is the static body; joints come from the frame in which the cluster has moved furthest; a joint
+is revolute when the rotation about its axis moves the cluster more than half as far as it was moved.
 """
 
 from __future__ import annotations

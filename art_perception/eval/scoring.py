@@ -241,7 +241,7 @@ def moving_joints(truth: Truth) -> list[int]:
 def true_displacements(truth: Truth, stamps_s: np.ndarray) -> np.ndarray:
     """Displacement (..., J, 4, 4) of every true part at stamps (...), joint values interpolated linearly."""
     q = np.stack([np.interp(stamps_s, truth.stamps_s, column) for column in truth.q.T], -1)
-    order = _parents_first(truth.joints)
+    order = parents_first(truth.joints)
     D = displacements(chain_of([truth.joints[j] for j in order]), q[..., order])
     return D[..., np.argsort(order), :, :]
 
@@ -268,7 +268,8 @@ def rigid_groups(truth: Truth, expected: Sequence[int]) -> dict[int, int]:
     return {int(part): group(j) for j, part in enumerate(truth.part_ids) if part} | {STATIC_ID: STATIC_ID}
 
 
-def _parents_first(joints: Sequence[Joint]) -> list[int]:
+def parents_first(joints: Sequence[Joint]) -> list[int]:
+    """Order joint indices so that every joint comes after the one that moves its parent link."""
     of_link = {joint.child: j for j, joint in enumerate(joints)}
 
     def depth(j: int) -> int:
