@@ -148,18 +148,18 @@ class Alignment:
         deviation = self._deviation(pose, np.zeros(3)) * self._model.metric
         return _INERTIA * float(deviation @ deviation)
 
-    def _sweep(self, pose: Pose, free: np.ndarray, tolerance_m: float) -> Sweep:
+    def _sweep(self, surfels: Surfels, pose: Pose, free: np.ndarray, tolerance_m: float) -> Sweep:
         """Prepare to vary the unknowns ``free`` (J + 6,) bool of ``pose``."""
         J = self._parts - 1
         moved = self._model.moves[free[:J]].any(0) | free[J:].any()
-        return Sweep(self._view, self._model.coarse, self._shade, self._transforms(pose), moved, tolerance_m)
+        return Sweep(self._view, surfels, self._shade, self._transforms(pose), moved, tolerance_m)
 
     def scan(self, pose: Pose, j: int, values: np.ndarray, tolerance_m: float) -> tuple[np.ndarray, int]:
         """Costs (len(values),) of values of joint ``j``, apart from the prediction, and the visible surfels of the first.
 
         ``tolerance_m`` widens the noise band to what lies between two values.
         """
-        sweep = self._sweep(pose, np.arange(self._parts + 5) == j, tolerance_m)
+        sweep = self._sweep(self._model.coarse, pose, np.arange(self._parts + 5) == j, tolerance_m)
         results = [sweep.cost(self._transforms(pose.with_joint(j, v))) for v in values]
         return np.array([cost for cost, _ in results]), results[0][1]
 
@@ -247,7 +247,9 @@ class Alignment:
     def _polish(self, pose: Pose, direction: np.ndarray, centre: np.ndarray) -> Pose:
         """Line search of the full cost along ``direction`` (metric), with the visibility of every candidate."""
         t = np.arange(-2, 3) * _POLISH_M
-        sweep = self._sweep(pose, np.abs(direction * self._model.metric) > 0.1, 0.0)
+        free = np.abs(direction * self._model.metric) > 0.1
+        surfels = self._model.coarse if free[-6:].any() else self._model.dense
+        sweep = self._sweep(surfels, pose, free, 0.0)
         candidates = [self._moved(pose, s * direction, centre) for s in t]
         cost = [sweep.cost(self._transforms(c))[0] + self._inertia(c) for c in candidates]
         best = int(np.argmin(cost))
