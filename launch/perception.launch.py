@@ -16,7 +16,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 SHARE = get_package_share_directory("art_perception")
-PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")  # Fast DDS 2 and 3
 # robot_state_publisher refuses to start without a description; track_node gives it the real one
 PLACEHOLDER = '<robot name="unknown"><link name="world"/></robot>'
 ARGUMENTS = {
@@ -54,7 +54,8 @@ def transport():
     if any(name in os.environ for name in PROFILE_VARIABLES):
         return []
     profile = os.path.join(SHARE, "config", "fastdds_large_data.xml")
-    return [SetEnvironmentVariable(name, profile) for name in PROFILE_VARIABLES]
+    older = os.environ.get("ROS_DISTRO") in ("humble", "iron", "jazzy")
+    return [SetEnvironmentVariable(PROFILE_VARIABLES[0 if older else 1], profile)]
 
 
 def art_node(arguments, executable, name, parameters):

@@ -114,7 +114,8 @@ class CameraInput:
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = self._node.create_timer(FOLLOW_PERIOD_S, self._follow, clock=steady)
         threshold = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False)
-        self._jump = self._node.get_clock().create_jump_callback(threshold, post_callback=lambda _: self._restart())
+        clock = self._node.get_clock()
+        self._jump = clock.create_jump_callback(threshold, post_callback=lambda _: self._clock_jumped())
         self._follow()
 
     def status(self) -> DiagnosticStatus:
@@ -243,7 +244,7 @@ class CameraInput:
     def _check_order(self, stream: str, stamp_ns: int) -> None:
         """Forget the past when this stream's time went back: its old messages would pair with new images."""
         if stamp_ns < self._newest_ns.get(stream, stamp_ns) - BACKWARD_NS:
-            self._restart()
+            self._restart(stamp_ns)
         self._newest_ns[stream] = stamp_ns
 
     def _accept_color(self, stamp_ns: int) -> bool:
@@ -254,19 +255,26 @@ class CameraInput:
             return False
         if back:
             if not restarted:
-                self._restart()
+                self._restart(stamp_ns)
             self._restarted_s = -math.inf
             self.jumps += 1
             self._on_jump()
         self._newest_ns["colour"] = stamp_ns
         return True
 
-    def _restart(self) -> None:
-        """Drop what was received; the colour stream's own jump follows."""
+    def _clock_jumped(self) -> None:
+        """Simulated time went back: the images are still to follow if they are newer than the clock."""
+        now_ns = self._node.get_clock().now().nanoseconds
+        if self._newest_ns.get("colour", now_ns) > now_ns + BACKWARD_NS:
+            self._restart(now_ns)
+
+    def _restart(self, stamp_ns: int) -> None:
+        """Drop what was received because time went back to ``stamp_ns``; note whether colour has yet to follow."""
         self._assembler.reset()
         self._arrived_s.clear()
-        self._newest_ns = {"colour": self._newest_ns["colour"]} if "colour" in self._newest_ns else {}
-        self._restarted_s = time.monotonic() if self._newest_ns else -math.inf
+        color_ns = self._newest_ns.get("colour", stamp_ns)
+        self._newest_ns = {"colour": color_ns}
+        self._restarted_s = time.monotonic() if color_ns > stamp_ns + BACKWARD_NS else -math.inf
 
     def _emit(self) -> None:
         for parts in self._assembler.pop():

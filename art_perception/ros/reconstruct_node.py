@@ -34,6 +34,7 @@ from art_perception.urdf.writer import safe_name
 from art_perception.viz.save import write_folder
 
 POLL_S = 0.2
+NOTICEABLE = 1.05  # a clip this many times longer than the last one is worth another attempt when it has ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +48,13 @@ class ReconstructNodeConfig:
     enabled: bool = True
     """Collect frames from the start; otherwise wait for the service ~/enable."""
     first_s: float = field(default=2.0, metadata={"bounds": (0.1, 600.0)})
-    """Image time, s, after which the first attempt is made."""
+    """Clip length from which attempts are made while frames still come, s."""
     growth: float = field(default=1.5, metadata={"bounds": (1.05, 100.0)})
-    """The next attempt is made when the clip has become this many times longer."""
+    """An attempt is made when the clip has become this many times longer than at the last one."""
     idle_s: float = field(default=1.0, metadata={"bounds": (0.1, 600.0)})
-    """An attempt is also made when no new frame came for this long, s."""
+    """The clip counts as ended, which is worth an attempt too, when no new frame came for this long, s."""
     max_s: float = field(default=60.0, metadata={"bounds": (1.0, 3600.0)})
-    """Clip length, s, at which collecting ends when an object was found, and starts over when not."""
+    """Clip length at which collecting ends when an object was found, and starts over when not, s."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,6 +62,7 @@ class Attempt:
     """A window to reconstruct, and the future that a service call waits for."""
 
     window: Window
+    span_s: float
     done: Future
 
 
@@ -80,7 +82,7 @@ class ReconstructNode(Node):
             declare_config(self, InputConfig),
             declare_config(self, Topics, "topics."),
             on_frame=self._on_frame,
-            on_jump=self._clear,
+            on_jump=self._on_jump,
             with_mask=True,
         )
         self._buffer = WindowBuffer(self._pipeline.window)
@@ -88,6 +90,7 @@ class ReconstructNode(Node):
         self._enabled = self._config.enabled
         self._closing = False
         self._found: Reconstruction | None = None
+        self._found_s = 0.0
         self._stage = ""
         self._problem = ""
         self._frame_problem = ""
@@ -126,25 +129,36 @@ class ReconstructNode(Node):
         self._span_s = (arrival.parts.color.stamp_ns - self._first_ns) * 1e-9
         self._last_frame_s = time.monotonic()
 
+    def _on_jump(self) -> None:
+        """Time went back, so the clip has ended: use it if it grew since the last attempt, and start a new one."""
+        if self._enabled and self._has_grown(ended=True) and not self._worker.waiting:
+            self._attempt()
+        self._clear()
+
     def _clear(self) -> None:
-        """Forget the clip: time went back, or someone asked."""
+        """Forget the clip."""
         self._buffer = WindowBuffer(self._pipeline.window, self._camera.fixed_frame)
         self._first_ns = None
         self._span_s = 0.0
-        self._tried_s = 0.0
+        self._tried_s = self._found_s
         self._last_frame_s = time.monotonic()
 
     def _poll(self) -> None:
         """Attempt a reconstruction when the clip has grown enough or has ended."""
         self._worker.raise_failure()
-        if not self._enabled or not self._worker.idle or self._span_s <= self._tried_s:
+        if not self._enabled or not self._worker.idle:
             return
         idle = time.monotonic() - self._last_frame_s > self._config.idle_s
-        long_enough = self._span_s >= max(self._config.first_s, self._tried_s * self._config.growth)
-        if idle or long_enough:
+        if self._has_grown(ended=idle):
             self._attempt()
         if self._span_s > self._config.max_s:
             self._finish_clip()
+
+    def _has_grown(self, *, ended: bool) -> bool:
+        """Whether the clip is so much longer than the one tried last that it is worth an attempt."""
+        if ended:
+            return self._span_s > self._tried_s * NOTICEABLE
+        return self._span_s >= max(self._config.first_s, self._tried_s * self._config.growth)
 
     def _finish_clip(self) -> None:
         if self._found is None:
@@ -165,7 +179,9 @@ class ReconstructNode(Node):
             done.set_result((False, str(error)))
             return done
         fixed = Window(window.frames, self._camera.fixed_frame)
-        self._worker.submit(Attempt(fixed, done))
+        replaced = self._worker.submit(Attempt(fixed, self._span_s, done))
+        if replaced is not None:
+            replaced.done.set_result((False, "replaced by a newer attempt"))
         return done
 
     def _work(self, attempt: Attempt) -> None:
@@ -175,7 +191,7 @@ class ReconstructNode(Node):
         try:
             reconstruction = reconstruct(attempt.window, self._pipeline, self._config.object, self._on_progress)
             outcome = True, self._publish(reconstruction)
-            self._problem = ""
+            self._found, self._found_s, self._problem = reconstruction, attempt.span_s, ""
         except ArtPerceptionError as error:
             self._problem = str(error)
             outcome = False, str(error)
@@ -200,7 +216,6 @@ class ReconstructNode(Node):
         with atomic_directory(folder) as work:
             urdf = write_folder(work, reconstruction, result)
             description = with_absolute_meshes(urdf.read_text(), folder)
-        self._found = reconstruction
         self._publisher.publish(reconstruction, description)
         message = f"{len(joints)} joint(s) in {folder.resolve() / urdf.name}"
         self.get_logger().info(message)
@@ -211,9 +226,9 @@ class ReconstructNode(Node):
         return response
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._found, self._found_s = None, 0.0
         self._clear()
         self._enabled = True
-        self._found = None
         response.success, response.message = True, "collecting from now on"
         return response
 

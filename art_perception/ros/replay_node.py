@@ -23,6 +23,7 @@ from art_perception.ros.spin import run_node
 
 CLOCK_PERIOD_NS = 10_000_000  # bag time
 SETTLE_S = 0.5  # discovery takes about this long
+LOOP_PAUSE_S = 0.1  # so that the last messages are not overtaken by the first ones
 DELIVERY_S = 5.0  # how long the last messages may take to arrive
 
 
@@ -69,6 +70,7 @@ class ReplayNode(Node):
             self.get_logger().info(f"playing {bag.path} ({bag.duration_s:.1f} s) at rate {self._config.rate:g}")
             self._play_once(bag, publishers)
             while self._config.loop:
+                self._spin_until(time.monotonic() + LOOP_PAUSE_S)
                 self._play_once(bag, publishers)
         for publisher in publishers.values():
             publisher.wait_for_all_acked(Duration(seconds=DELIVERY_S))

@@ -39,14 +39,15 @@ class Worker(Generic[Item]):
         """Items not yet started."""
         return len(self._items)
 
-    def submit(self, item: Item) -> None:
-        """Queue ``item``; when the queue is full its oldest item is dropped and counted."""
+    def submit(self, item: Item) -> Item | None:
+        """Queue ``item``; when the queue is full its oldest item is dropped, counted and returned."""
         with self._wake:
-            if len(self._items) >= self._capacity:
-                self._items.popleft()
-                self.dropped += 1
+            full = len(self._items) >= self._capacity
+            dropped = self._items.popleft() if full else None
+            self.dropped += full
             self._items.append(item)
             self._wake.notify()
+        return dropped
 
     def clear(self) -> None:
         """Forget the items not yet started."""
