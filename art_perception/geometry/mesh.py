@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from art_perception.types import Mesh
 
 if TYPE_CHECKING:
     import trimesh
+
+Solid = Any  # manifold3d.Manifold, which has no type stubs
 
 MIN_MASS_KG = 0.01
 MIN_SIZE_M = 0.004  # a solid thinner than this is given the inertia of one this thick
@@ -172,3 +174,50 @@ def _outward(vertices: np.ndarray, simplices: np.ndarray, normals: np.ndarray) -
     inward = (np.cross(b - a, c - a) * normals).sum(-1) < 0
     faces[inward] = faces[inward][:, ::-1]
     return Mesh(points, faces.astype(np.int64))
+
+
+def to_manifold(mesh: Mesh) -> Solid:
+    """Return ``mesh`` as a ``manifold3d.Manifold``, empty when it is not a closed oriented manifold."""
+    import manifold3d
+
+    return manifold3d.Manifold(manifold3d.Mesh(mesh.vertices.astype(np.float32), mesh.faces.astype(np.uint32)))
+
+
+def from_manifold(solid: Solid) -> Mesh:
+    """Return the mesh of a ``manifold3d.Manifold``."""
+    raw = solid.to_mesh()
+    return Mesh(np.array(raw.vert_properties[:, :3], float), np.array(raw.tri_verts, np.int64))
+
+
+def smoothed(mesh: Mesh, iterations: int) -> Mesh:
+    """Smooth away noise without shrinking the mesh (Taubin 1995); faces and colours are kept."""
+    from trimesh.smoothing import filter_taubin
+
+    out = to_trimesh(mesh)
+    filter_taubin(out, iterations=2 * iterations)
+    return Mesh(np.array(out.vertices), mesh.faces, mesh.colors)
+
+
+def simplified(mesh: Mesh, tolerance_m: float, max_faces: int) -> Mesh:
+    """Simplify a closed mesh, without its colours, and keep it closed.
+
+    First every vertex that is flat within ``tolerance_m`` goes (manifold3d), then quadric decimation (Garland &
+    Heckbert 1997) down to ``max_faces``; a step that would open the mesh is left out.
+    """
+    if tolerance_m > 0:
+        solid = to_manifold(mesh)
+        mesh = mesh if solid.is_empty() else from_manifold(solid.simplify(tolerance_m))
+    if len(mesh.faces) <= max_faces:
+        return mesh
+    decimated = _decimated(mesh, max_faces)
+    return decimated if is_watertight(decimated) else mesh
+
+
+def _decimated(mesh: Mesh, max_faces: int) -> Mesh:
+    import open3d as o3d
+
+    legacy = o3d.geometry.TriangleMesh(
+        o3d.utility.Vector3dVector(mesh.vertices), o3d.utility.Vector3iVector(mesh.faces.astype(np.int32))
+    )
+    out = legacy.simplify_quadric_decimation(max_faces)
+    return Mesh(np.asarray(out.vertices).copy(), np.asarray(out.triangles, np.int64))

@@ -1,0 +1,276 @@
+"""From depth images and part motion to one closed mesh per part.
+
+Every frame is integrated into a truncated signed distance field in the part's own frame, through the part's estimated
+displacement, from the pixels labelled as that part only (Curless & Levoy 1996; weights fall off behind the surface as
+in Bylow et al. 2013). What no ray has measured is filled: solid inside the convex hull of the measured points, unless
+rays to any later surface have passed through it. So a door seen from one side becomes a slab as thick as the
+truncation, and a body seen from the front stays closed without inventing extent.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import ConvexHull, QhullError, cKDTree
+
+from art_perception.geometry.camera import rays
+from art_perception.geometry.convex import convex_pieces
+from art_perception.geometry.kinematics import chain_of, displacements, with_base
+from art_perception.geometry.lie import inverse, transform
+from art_perception.geometry.mesh import empty_mesh, sample_surface, simplified, smoothed
+from art_perception.geometry.voxels import Grid, grid_around, keep_large, refine, surface, tidy
+from art_perception.types import Mesh, Part, PartMotion, Window
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FuseConfig:
+    """How finely and how carefully parts are fused."""
+
+    cells_per_side: int = 100
+    """Voxels along the longest side of a part."""
+    min_voxel_m: float = 0.002
+    """Smallest voxel, metres."""
+    max_voxel_m: float = 0.008
+    """Largest voxel, metres (more only when the part would need more than ``max_cells``)."""
+    max_cells: int = 2_000_000
+    """Largest number of voxels per part."""
+    truncation_voxels: float = 2.5
+    """Width of the measured band on either side of a surface; also the thickness of a slab seen from one side."""
+    max_frames: int = 40
+    """Frames integrated, spread evenly over the window."""
+    min_pixels: int = 200
+    """A part with fewer labelled pixels in all frames together gets no mesh."""
+    free_votes: int = 3
+    """Rays that must pass through unmeasured space before it counts as empty."""
+    min_share: float = 0.01
+    """Components smaller than this share of the largest one are dropped as noise."""
+    max_faces: int = 20_000
+    """Faces of a visual mesh."""
+    max_pieces: int = 8
+    """Convex collision pieces of a part."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _View:
+    """One frame, flattened, with one more pixel at the end that stands for everything outside the image."""
+
+    depth_m: np.ndarray
+    nearest_m: np.ndarray
+    label: np.ndarray
+    color: np.ndarray
+    K: np.ndarray
+    size: tuple[int, int]
+    T_camera_world: np.ndarray
+    D: np.ndarray
+
+
+def fuse_parts(window: Window, motion: PartMotion, config: FuseConfig | None = None) -> tuple[Part, ...]:
+    """Fuse the depth of every part over the window and close it.
+
+    Args:
+        window: T frames.
+        motion: labels, joints and joint values of the same T frames.
+        config: None means the defaults.
+
+    Returns:
+        The base, then the child of every joint, geometry in the fixed frame at zero joint values. A part that was
+        hardly seen has an empty mesh and ``observed`` 0.
+    """
+    config = config or FuseConfig()
+    views = _views(window, motion, config.max_frames)
+    names = ["base", *(joint.child for joint in motion.joints)]
+    return tuple(_fuse_part(name, k, views, config) for k, name in enumerate(names))
+
+
+def _views(window: Window, motion: PartMotion, max_frames: int) -> list[_View]:
+    count = len(window.frames)
+    chosen = np.unique(np.linspace(0, count - 1, min(count, max_frames)).round().astype(int))
+    D = with_base(displacements(chain_of(motion.joints), motion.q))
+    views = []
+    for t in chosen:
+        frame = window.frames[t]
+        nearest, smooth = _neighbourhood(frame.depth_m)
+        views.append(
+            _View(
+                depth_m=np.append(frame.depth_m, np.float32(0)),
+                nearest_m=np.append(nearest, np.float32(0)),
+                label=np.append(np.where(smooth, motion.labels[t], 255), 255),
+                color=np.concatenate([frame.color.reshape(-1, 3), np.zeros((1, 3), np.uint8)]),
+                K=frame.K,
+                size=frame.depth_m.shape,
+                T_camera_world=inverse(frame.T_world_camera),
+                D=D[t],
+            )
+        )
+    return views
+
+
+def _neighbourhood(depth_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest depth of the 3x3 neighbourhood (0 when one pixel lacks depth), and whether it holds no depth step."""
+    import cv2
+
+    kernel = np.ones((3, 3), np.uint8)
+    nearest = cv2.erode(depth_m, kernel)
+    farthest = cv2.dilate(depth_m, kernel)
+    return nearest, (depth_m > 0) & (farthest - nearest < 0.05 * depth_m)
+
+
+def _fuse_part(name: str, label: int, views: list[_View], config: FuseConfig) -> Part:
+    points = _measured_points(label, views)
+    if len(points) < config.min_pixels:
+        log.warning("part '%s' has %d measured points, too few for a mesh", name, len(points))
+        return Part(name, empty_mesh(), (), 0.0)
+    grid = _grid(points, config)
+    seen, band = _measured_cells(points, grid, config)
+    field, color = _integrate(grid, band, label, views, config)
+    fill = _fill_field(grid, seen, views, label, config)
+    mesh = surface(tidy(_closed(field, fill), ~np.isnan(field), config.min_share), grid)
+    mesh = smoothed(mesh, 5)
+    mesh = simplified(mesh, 0.1 * grid.voxel_m, config.max_faces)
+    mesh = replace(mesh, colors=_vertex_colors(mesh, grid, color))
+    pieces = convex_pieces(mesh, config.max_pieces, 0.75 * grid.voxel_m)
+    return Part(name, mesh, pieces, _observed_share(mesh, grid.positions(seen), grid.voxel_m))
+
+
+def _measured_points(label: int, views: list[_View], max_per_frame: int = 20_000) -> np.ndarray:
+    """Depth pixels of a part (N, 3) in the part's frame at zero joint values, outliers at the far ends dropped."""
+    clouds = [np.zeros((0, 3))]
+    for view in views:
+        pixel = np.flatnonzero(view.label[:-1] == label)
+        pixel = pixel[:: max(1, len(pixel) // max_per_frame)]
+        local = rays(view.size, view.K).reshape(-1, 3)[pixel] * view.depth_m[pixel, None]
+        clouds.append(transform(inverse(view.T_camera_world @ view.D[label]), local))
+    points = np.concatenate(clouds)
+    if len(points) < 2:
+        return points
+    low, high = np.percentile(points, [0.5, 99.5], axis=0)
+    slack = 0.1 * (high - low) + 0.03
+    return points[((points > low - slack) & (points < high + slack)).all(-1)]
+
+
+def _grid(points: np.ndarray, config: FuseConfig) -> Grid:
+    extent = np.ptp(points, axis=0)
+    voxel = float(np.clip(extent.max() / config.cells_per_side, config.min_voxel_m, config.max_voxel_m))
+    cells = np.prod(extent / voxel + 2 * config.truncation_voxels + 4)
+    voxel *= max(1.0, (cells / config.max_cells) ** (1 / 3))
+    return grid_around(points, voxel, (config.truncation_voxels + 2) * voxel)
+
+
+def _measured_cells(points: np.ndarray, grid: Grid, config: FuseConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Flat indices of the cells that hold measured points, and of all cells within the truncation of one."""
+    count = np.bincount(grid.flat_index(points), minlength=np.prod(grid.shape)).reshape(grid.shape)
+    near = ndimage.binary_dilation(count > 0, iterations=2)
+    near = keep_large(near, count, config.min_share)
+    seen = (count > 0) & near
+    band = ndimage.binary_dilation(seen, np.ones((3, 3, 3)), iterations=int(np.ceil(config.truncation_voxels)))
+    return np.flatnonzero(seen), np.flatnonzero(band)
+
+
+def _look_up(view: _View, label: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixel (flat index) and depth (N,) at which ``view`` sees points (N, 3) of a part's own frame."""
+    T = (view.T_camera_world @ view.D[label]).astype(np.float32)
+    local = points @ T[:3, :3].T + T[:3, 3]
+    z = local[:, 2]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        u = local[:, 0] / z * np.float32(view.K[0, 0]) + np.float32(view.K[0, 2] + 0.5)
+        v = local[:, 1] / z * np.float32(view.K[1, 1]) + np.float32(view.K[1, 2] + 0.5)
+    height, width = view.size
+    inside = (z > 0.05) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
+    pixel = np.full(len(points), height * width)
+    pixel[inside] = v[inside].astype(np.int64) * width + u[inside].astype(np.int64)
+    return pixel, z
+
+
+def _integrate(
+    grid: Grid, band: np.ndarray, label: int, views: list[_View], config: FuseConfig
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Signed distance in truncations over the whole grid (NaN where unmeasured) and (positions, colours) of cells."""
+    points = grid.positions(band)
+    truncation = config.truncation_voxels * grid.voxel_m
+    total, weight = np.zeros((2, len(band)), np.float32)
+    hits, free = np.zeros((2, len(band)), np.int32)
+    color, shade = np.zeros((len(band), 3), np.float32), np.zeros(len(band), np.float32)
+    for view in views:
+        pixel, z = _look_up(view, label, points)
+        distance = (view.depth_m[pixel] - z) / truncation
+        own = (view.label[pixel] == label) & (distance > -1)
+        w = np.where(own, np.clip(1 + distance, 0, 1) / np.maximum(z, 0.1) ** 2, 0).astype(np.float32)
+        total += w * np.minimum(distance, 1)
+        weight += w
+        hits += own
+        free += view.nearest_m[pixel] - z > 2 * truncation
+        close = np.flatnonzero(own & (np.abs(distance) < 0.5))
+        color[close] += w[close, None] * view.color[pixel[close]]
+        shade[close] += w[close]
+    known = (weight > 0) & (hits >= min(2, len(views))) & (free < 3 * hits)
+    field = np.full(int(np.prod(grid.shape)), np.nan, np.float32)
+    field[band[known]] = total[known] / weight[known]
+    colored = known & (shade > 0)
+    return field.reshape(grid.shape), (points[colored], color[colored] / shade[colored, None])
+
+
+def _fill_field(
+    grid: Grid, seen: np.ndarray, views: list[_View], label: int, config: FuseConfig, factor: int = 3
+) -> np.ndarray:
+    """Field of the unmeasured space: solid inside the hull of the measured cells where no ray has passed."""
+    coarse = grid.coarser(factor)
+    truncation = config.truncation_voxels * grid.voxel_m
+    points = coarse.positions(np.arange(np.prod(coarse.shape)))
+    outside = _hull_distance(grid.positions(seen), points) / truncation
+    candidate = np.flatnonzero(outside < 1)
+    free = np.zeros(len(candidate), np.int32)
+    for view in views:
+        pixel, z = _look_up(view, label, points[candidate])
+        free += view.nearest_m[pixel] - z > truncation
+    empty = np.ones(len(points), np.float32)
+    empty[candidate] = np.where(free >= min(config.free_votes, len(views)), 1, -1)
+    empty = ndimage.gaussian_filter(empty.reshape(coarse.shape), 0.7)
+    return np.clip(refine(np.maximum(outside.reshape(coarse.shape), empty), factor, grid.shape), -1, 1)
+
+
+def _closed(field: np.ndarray, fill: np.ndarray, thickness: float = 0.75) -> np.ndarray:
+    """Join measured and filled space: a measured surface is ``thickness`` truncations thick, or more where filled.
+
+    Measured space stays as it is; its border and everything beyond is smoothed.
+    """
+    unknown = np.isnan(field)
+    depth = np.where(unknown, np.float32(-1), field)
+    sharp = np.maximum(depth, np.minimum(-thickness - depth, fill))
+    border = ndimage.binary_dilation(unknown, np.ones((3, 3, 3)))
+    return np.where(border, ndimage.gaussian_filter(sharp, 0.5), sharp)
+
+
+def _hull_distance(measured: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Signed distance (N,) of ``points`` to the convex hull of ``measured``, exact inside and near faces."""
+    try:
+        planes = ConvexHull(measured).equations.astype(np.float32)
+    except QhullError:
+        return np.full(len(points), np.inf, np.float32)
+    planes = np.unique(planes.round(3), axis=0)
+    out = np.full(len(points), -np.inf, np.float32)
+    for block in np.array_split(planes, max(1, len(planes) // 16)):
+        np.maximum(out, (points @ block[:, :3].T + block[:, 3]).max(-1), out=out)
+    return out
+
+
+def _vertex_colors(mesh: Mesh, grid: Grid, color: tuple[np.ndarray, np.ndarray]) -> np.ndarray | None:
+    """Colour of the measured cell nearest to each vertex, (V, 3) uint8."""
+    positions, values = color
+    if not len(positions) or not len(mesh.vertices):
+        return None
+    _, nearest = cKDTree(positions).query(mesh.vertices)
+    return values[nearest].round().astype(np.uint8)
+
+
+def _observed_share(mesh: Mesh, measured: np.ndarray, voxel_m: float, samples: int = 4000) -> float:
+    """Share of the surface within 1.5 voxels of a measured point."""
+    points = sample_surface(mesh, samples, np.random.default_rng(0))
+    if not len(points):
+        return 0.0
+    distance, _ = cKDTree(measured).query(points, distance_upper_bound=1.5 * voxel_m)
+    return float(np.isfinite(distance).mean())
