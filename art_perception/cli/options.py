@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import io
 import re
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from art_perception.errors import UsageError
 
 T = TypeVar("T")
 
-_RULE = re.compile(r"─+")
+_RULE = re.compile(r"[─╭╮╰╯]+|-{4,}")
 _OPTION = re.compile(r"--[\w.-]+")
 
 
@@ -41,8 +42,10 @@ def parse(options: type[T], command: str, arguments: Sequence[str]) -> T:
 
 
 def one_line(box: str) -> str:
-    """Fold tyro's framed complaint into a sentence: its first paragraph and its best suggestion."""
-    inside = [line.strip("│ ") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
-    complaint, *rest = (" ".join(paragraph.split()) for paragraph in _RULE.split(" ".join(inside)))
-    suggestions = [_OPTION.findall(paragraph) for paragraph in rest if paragraph.startswith("Perhaps you meant")]
-    return f"{complaint.rstrip('.')}: did you mean {suggestions[0][0]}?" if suggestions else complaint.rstrip(".")
+    """Fold tyro's framed complaint into a sentence: its first paragraph and, for an unknown option, the closest one."""
+    text = " ".join(box.replace("│", " ").split())
+    _, complaint, *rest = (paragraph.strip() for paragraph in _RULE.split(text) if paragraph.strip())
+    known = [option for paragraph in rest for option in _OPTION.findall(paragraph) if option != "--help"]
+    close = difflib.get_close_matches(" ".join(_OPTION.findall(complaint)[:1]), known, 1)
+    hint = f": did you mean {close[0]}?" if close and complaint.startswith("Unrecognized") else ""
+    return complaint.rstrip(".") + hint
