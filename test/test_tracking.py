@@ -183,7 +183,7 @@ def test_in_plane_motion_is_followed() -> None:
     obj = sliding_window()
     tracker = Tracker(obj, TrackingConfig())
     for i in range(30):
-        truth = 0.2 - 0.2 * np.cos(0.08 * i)
+        truth = 0.25 - 0.15 * np.cos(0.08 * i)
         state = tracker.update(render(obj, [truth], i))
         assert abs(state.q[0] - truth) < 0.005, i
         assert state.tracked

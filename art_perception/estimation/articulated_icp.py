@@ -8,6 +8,7 @@ the wrong colour.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +38,8 @@ class Model:
         chain: its kinematic tree.
         moves: (J, P) bool, the parts that each joint moves.
         dense: surfels that hide each other.
-        coarse: every ``coarse_step``-th of them, for costs that are evaluated at many poses.
+        coarse: some of them, for costs that are evaluated at many poses.
+        measured: how many visible surfels of each part are compared with an image at most.
         lower, upper: (J,) allowed joint values.
         lever_m: (J,) metres that the part's far end moves per unit of joint value (1 for prismatic joints).
     """
@@ -46,7 +48,7 @@ class Model:
     moves: np.ndarray
     dense: Surfels
     coarse: Surfels
-    coarse_step: int
+    measured: int
     lower: np.ndarray
     upper: np.ndarray
     lever_m: np.ndarray
@@ -132,7 +134,10 @@ class Alignment:
         index, cell = view.facing(p, n, cell_px)
         p, n = p[:, index], n[:, index]
         hidden = view.front(p, n, cell, cell_px).hides(p, cell)
-        self._surfels = dense.subset(index[~hidden][:: self._model.coarse_step])
+        index = index[~hidden]
+        bounds = np.searchsorted(dense.part[index], np.arange(self._parts + 1))
+        index = np.concatenate([_thinned(index[a:b], self._model.measured) for a, b in itertools.pairwise(bounds)])
+        self._surfels = dense.subset(index)
         self._bounds = np.searchsorted(self._surfels.part, np.arange(self._parts + 1))
 
     def _read(self, pose: Pose) -> tuple[np.ndarray, np.ndarray, Reading]:
@@ -169,6 +174,12 @@ class Alignment:
         agree, behind = reading.agrees, reading.measured & (reading.residual <= -1)
         count = [np.bincount(self._surfels.part[x], minlength=self._parts) for x in (agree, behind, ~(agree | behind))]
         return Evidence(*count)
+
+    def noise_ratio(self, pose: Pose) -> float:
+        """One-sigma residual at ``pose`` (robust, from the median) over the assumed one; 1 when too little is visible."""
+        _, _, reading = self._read(pose)
+        s = np.abs(reading.residual[reading.measured & (np.abs(reading.residual) < 2)])
+        return 1.4826 * 3 * float(np.median(s)) if len(s) > 50 else 1.0
 
     def _normal(self, pose: Pose, gate_m: float) -> tuple[Normal, np.ndarray]:
         """Normal equations at ``pose`` (Tukey weights, ``gate_m`` or the noise band wide) and their centre (3,)."""
@@ -264,6 +275,11 @@ class Alignment:
         H, M = normal.H[0], normal.M[0]
         step = np.linalg.lstsq(H + _DAMPING * M, normal.g[0])[0]
         return float(np.sqrt(step @ M @ step / max(M[0, 0], 1e-9)))
+
+
+def _thinned(index: np.ndarray, count: int) -> np.ndarray:
+    """At most ``count`` evenly spread elements."""
+    return index if len(index) <= count else index[np.linspace(0, len(index) - 1, count).astype(int)]
 
 
 def _scatter(step: np.ndarray, free: np.ndarray) -> np.ndarray:

@@ -22,7 +22,8 @@ from art_perception.types import ArticulatedObject, Joint, JointType, RgbdFrame
 
 _log = logging.getLogger(__name__)
 
-_DENSITY = 4  # surfels that hide others per surfel that is measured
+_DENSITY = 10  # surfels that hide others per surfel that is measured
+_COARSENESS = 4
 _MIN_EVIDENCE = 15  # visible surfels below which a part's quality says nothing
 _MAX_GAP_S = 0.5
 _MIN_LEVER_M = 0.02
@@ -46,12 +47,12 @@ class BaseMotion(str, Enum):
 class TrackingConfig:
     """How a known object is followed."""
 
-    surfels_per_part: int = 1000
-    """Surface samples compared with each depth image, per part; time grows with it."""
-    sigma_m: float = 0.003
-    """One-sigma error of mesh and depth at zero distance, metres."""
+    surfels_per_part: int = 400
+    """Surface samples compared with each image, per part; time grows with it."""
+    sigma_m: float = 0.002
+    """One-sigma error of mesh and depth at zero distance, metres; adapted by up to a factor of 2 while tracking."""
     sigma_per_m2: float = 0.002
-    """Growth of the depth error with the squared distance, 1/m."""
+    """Growth of that error with the squared distance, 1/m; adapted with it."""
     gate_m: float = 0.05
     """Largest residual that may attract a part in the first iteration, metres."""
     iterations: int = 6
@@ -117,6 +118,7 @@ class Tracker:
         self._unexplained = 0
         self._search_at = 0 if q is None else 1
         self._base_free = self._base_rest = 0
+        self._noise = 1.0
 
     def update(self, frame: RgbdFrame, q_init: np.ndarray | None = None) -> TrackState:
         """Estimate the state in ``frame``, starting from ``q_init`` (J,) when given."""
@@ -130,10 +132,12 @@ class Tracker:
             pose, evidence = self._search(alignment, frame, pose, evidence)
         elif not self._unexplained:
             self._search_at = self._config.lost_frames
+            self._noise = float(np.clip(self._noise * (0.9 + 0.1 * alignment.noise_ratio(pose)), 0.5, 2.0))
         return self._commit(frame.stamp_ns, pose, evidence)
 
     def _alignment(self, frame: RgbdFrame, predicted: Pose) -> Alignment:
-        return Alignment(self._model, frame, predicted, (self._config.sigma_m, self._config.sigma_per_m2))
+        sigma = self._noise * self._config.sigma_m, self._noise * self._config.sigma_per_m2
+        return Alignment(self._model, frame, predicted, sigma)
 
     def _predict(self, stamp_ns: int) -> Pose:
         dt = 0.0 if self._stamp_ns is None else (stamp_ns - self._stamp_ns) * 1e-9
@@ -206,17 +210,25 @@ class Tracker:
                 found = self._scan(alignment, found, j)
             if found is before:
                 break
-        if found is pose:
-            alignment.look(pose)
-            return pose, evidence
-        _log.info("the joints were searched for and found elsewhere")
-        alignment = self._alignment(frame, found)
-        found = self._follow(alignment)
-        self._pose, self._stamp_ns = found, None
-        alignment.look(found)
-        evidence = alignment.evidence(found)
-        self._unexplained = self._unexplained if self._is_suspicious(evidence) else 0
-        return found, evidence
+        if found is not pose:
+            found_alignment = self._alignment(frame, found)
+            found = self._follow(found_alignment)
+            found_alignment.look(found)
+            found_evidence = found_alignment.evidence(found)
+            if self._improves(pose, evidence, found, found_evidence):
+                _log.info("the joints were searched for and found elsewhere")
+                self._pose, self._stamp_ns = found, None
+                self._unexplained = self._unexplained if self._is_suspicious(found_evidence) else 0
+                return found, found_evidence
+        return pose, evidence
+
+    def _improves(self, old: Pose, old_evidence: Evidence, new: Pose, new_evidence: Evidence) -> bool:
+        """Whether every part whose joint changed is confirmed by the image, more than it was."""
+        changed = np.abs(new.q - old.q) * self._model.lever_m > self._config.search_step_m
+        confirmed = (new_evidence.visible[1:] >= _MIN_EVIDENCE) & (
+            new_evidence.quality[1:] > np.maximum(self._config.min_quality, old_evidence.quality[1:] + 0.1)
+        )
+        return bool(changed.any() and confirmed[changed].all())
 
     def _scan(self, alignment: Alignment, pose: Pose, j: int) -> Pose:
         """Best value of one joint, or ``pose`` itself unless another one is clearly better."""
@@ -265,7 +277,7 @@ def _make_model(obj: ArticulatedObject, config: TrackingConfig) -> Model:
     bounds = np.array([_bounds(j, config) for j in obj.joints]).reshape(-1, 2)
     moves = _moved_parts(chain.parents)
     levers = np.array([_lever(joint, dense, moved) for joint, moved in zip(obj.joints, moves, strict=True)])
-    return Model(chain, moves, dense, dense.every(_DENSITY), _DENSITY, bounds[:, 0], bounds[:, 1], levers)
+    return Model(chain, moves, dense, dense.every(_COARSENESS), config.surfels_per_part, bounds[:, 0], bounds[:, 1], levers)
 
 
 def _bounds(joint: Joint, config: TrackingConfig) -> tuple[float, float]:
