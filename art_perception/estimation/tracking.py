@@ -223,11 +223,10 @@ class Tracker:
         return pose, evidence
 
     def _improves(self, old: Pose, old_evidence: Evidence, new: Pose, new_evidence: Evidence) -> bool:
-        """Whether every part whose joint changed is confirmed by the image, more than it was."""
+        """Whether every part whose joint changed is confirmed by the image, no less than it was."""
         changed = np.abs(new.q - old.q) * self._model.lever_m > self._config.search_step_m
-        confirmed = (new_evidence.visible[1:] >= _MIN_EVIDENCE) & (
-            new_evidence.quality[1:] > np.maximum(self._config.min_quality, old_evidence.quality[1:] + 0.1)
-        )
+        floor = np.maximum(self._config.min_quality, old_evidence.quality)[1:]
+        confirmed = (new_evidence.visible[1:] >= _MIN_EVIDENCE) & (new_evidence.quality[1:] >= floor)
         return bool(changed.any() and confirmed[changed].all())
 
     def _scan(self, alignment: Alignment, pose: Pose, j: int) -> Pose:
@@ -260,7 +259,7 @@ class Tracker:
             return
         known = np.concatenate([evidence.agree[1:] >= _MIN_EVIDENCE, np.full(6, evidence.agree[0] >= _MIN_EVIDENCE)])
         measured = np.concatenate([pose.q - self._pose.q, log_se3(step)]) / dt
-        self._velocity = 0.5 * self._velocity + 0.5 * np.where(known, measured, 0.0)
+        self._velocity = 0.3 * self._velocity + 0.7 * np.where(known, measured, 0.0)
 
 
 def _quality(evidence: Evidence) -> float:
