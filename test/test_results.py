@@ -88,10 +88,11 @@ def test_labels_round_trip(tmp_path):
         pixel=rng.integers(0, 640, (3, 50, 2)),
         point=rng.normal(size=(3, 50, 3)),
         part=rng.integers(0, 3, (3, 50)),
+        T_world_camera=rng.normal(size=(3, 4, 4)),
     )
     write_labels(tmp_path, labels)
     back = read_labels(tmp_path)
-    for name in ("stamp", "pixel", "point", "part"):
+    for name in ("stamp", "pixel", "point", "part", "T_world_camera"):
         np.testing.assert_array_equal(getattr(labels, name), getattr(back, name))
         assert getattr(labels, name).dtype == getattr(back, name).dtype
 

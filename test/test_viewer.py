@@ -13,8 +13,9 @@ import viz_scene
 
 from art_perception.errors import ObjectError
 from art_perception.geometry.kinematics import chain_of, displacements
-from art_perception.io.results import Labels, Result, write_labels, write_result
+from art_perception.io.results import Labels, Result, read_labels, write_labels, write_result
 from art_perception.urdf.writer import write_urdf
+from art_perception.viz.scene import upright_axis
 from art_perception.viz.viewer import Viewer, recording_of
 
 STAMPS = 100.0 + np.linspace(0, 1, 11)
@@ -54,6 +55,22 @@ def test_seeking_moves_sliders_and_parts(folder: Path) -> None:
         D = displacements(chain_of(viz_scene.cabinet().joints), Q[5])
         np.testing.assert_allclose(poses(viewer)[1:], D[:, :3, 3], atol=1e-6)
         np.testing.assert_allclose(poses(viewer)[0], 0)
+    finally:
+        viewer.stop()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, ~0, ~1, ~2])
+def test_the_page_opens_where_the_clip_was_filmed_andupright_axis(folder: Path, axis: int) -> None:
+    up = np.eye(3)[axis] if axis >= 0 else -np.eye(3)[~axis]
+    T = np.eye(4)
+    T[:3, 1] = -(up + 0.5 * np.roll(up, 1)) / np.hypot(1, 0.5)
+    T[:3, 3] = [2.0, -1.0, 0.5]
+    labels = read_labels(folder)
+    write_labels(folder, replace(labels, T_world_camera=np.stack([T, T])))
+    viewer = Viewer(folder, port=18080)
+    try:
+        np.testing.assert_allclose(viewer._server.initial_camera.position, [2.0, -1.0, 0.5])
+        assert upright_axis(-T[:3, 1]) == axis
     finally:
         viewer.stop()
 

@@ -8,7 +8,7 @@ import math
 import subprocess
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +71,14 @@ class Labels:
         pixel: (T, N, 2) int, column and row.
         point: (T, N, 3) metres in the fixed frame.
         part: (T, N) int, 0 = static body, k = child of the k-th joint (1-based).
+        T_world_camera: (T, 4, 4) optical frame to fixed frame, or None when the file has none.
     """
 
     stamp: np.ndarray
     pixel: np.ndarray
     point: np.ndarray
     part: np.ndarray
+    T_world_camera: np.ndarray | None = None
 
 
 def _number(value: float) -> float | None:
@@ -183,7 +185,8 @@ def read_result(folder: Path | str) -> Result:
 def write_labels(folder: Path, labels: Labels) -> Path:
     """Write labels.npz and return its path."""
     path = Path(folder) / LABELS_FILE
-    np.savez_compressed(path, stamp=labels.stamp, pixel=labels.pixel, point=labels.point, part=labels.part)
+    columns = {f.name: getattr(labels, f.name) for f in fields(labels)}
+    np.savez_compressed(path, **{name: column for name, column in columns.items() if column is not None})
     return path
 
 
@@ -196,6 +199,6 @@ def read_labels(folder: Path | str) -> Labels:
     path = Path(folder) / LABELS_FILE
     try:
         with np.load(path) as data:
-            return Labels(data["stamp"], data["pixel"], data["point"], data["part"])
+            return Labels(data["stamp"], data["pixel"], data["point"], data["part"], data.get("T_world_camera"))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ObjectError(f"{path} cannot be read ({error}): run `art-perception run` again") from error

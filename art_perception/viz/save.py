@@ -41,12 +41,12 @@ def labels_of(reconstruction: Reconstruction, per_frame: int = POINTS_PER_FRAME)
     """Sample ``per_frame`` labelled points from each frame of the window that has any; repeats fill up small frames."""
     window, rng = reconstruction.window, np.random.default_rng(0)
     rows = [
-        (frame.stamp_s, *_sample(frame, labels, per_frame, rng))
+        (frame.stamp_s, *_sample(frame, labels, per_frame, rng), frame.T_world_camera)
         for frame, labels in zip(window.frames, reconstruction.motion.labels, strict=True)
         if ((labels != UNLABELLED) & (frame.depth_m > 0)).any()
     ]
-    stamp, pixel, point, part = (np.array(column) for column in zip(*rows, strict=True))
-    return Labels(stamp, pixel, point, part)
+    stamp, pixel, point, part, T_world_camera = (np.array(column) for column in zip(*rows, strict=True))
+    return Labels(stamp, pixel, point, part, T_world_camera)
 
 
 def _sample(

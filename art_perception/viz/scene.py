@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -18,11 +18,21 @@ if TYPE_CHECKING:
     import viser
 
 
+_FLOOR_PLANES: tuple[Literal["yz", "xz", "xy"], ...] = ("yz", "xz", "xy")  # by the axis that points up
+_FOV_RAD = float(np.deg2rad(50))
+
+
 class ObjectScene:
     """The object of one page: a frame per part carries its meshes, another one the axis of the joint that moves it."""
 
-    def __init__(self, server: viser.ViserServer, obj: ArticulatedObject) -> None:
-        """Add the object, a floor and the starting view to the server's scene."""
+    def __init__(self, server: viser.ViserServer, obj: ArticulatedObject, T_world_camera: np.ndarray | None) -> None:
+        """Add the object, a floor and the starting view to the server's scene.
+
+        Args:
+            server: of the page.
+            obj: parts and joints, fixed frame.
+            T_world_camera: (4, 4) where the clip was filmed from, or None: then z is up and the view is a guess.
+        """
         self._server, self._object = server, obj
         self._chain = chain_of(obj.joints)
         low, high = _bounds(obj.parts)
@@ -34,8 +44,11 @@ class ObjectScene:
         self._add_axes()
         self._points: viser.PointCloudHandle | None = None
         self._points_visible = False
-        self._add_floor(low, high)
-        self._aim(0.5 * (low + high))
+        self._add_floor(low, high, 2 if T_world_camera is None else upright_axis(-T_world_camera[:3, 1]))
+        camera = server.initial_camera
+        camera.position = self._guess_position(0.5 * (low + high)) if T_world_camera is None else T_world_camera[:3, 3]
+        camera.look_at = 0.5 * (low + high)
+        camera.fov = _FOV_RAD
 
     def show(self, q: np.ndarray) -> None:
         """Put the parts where joint values ``q`` (J,), rad or m, put them."""
@@ -106,30 +119,40 @@ class ObjectScene:
             )
             self._server.scene.add_label(f"{name}/label", arrow.label, position=arrow.line[1])
 
-    def _add_floor(self, low: np.ndarray, high: np.ndarray) -> None:
-        centre, size = 0.5 * (low + high), self._size
-        self._server.scene.set_up_direction("+z")
+    def _add_floor(self, low: np.ndarray, high: np.ndarray, up: int) -> None:
+        """Grid under the object; ``up`` is the axis (0, 1, 2) that points up, or its complement ``~up`` for down."""
+        axis, down = (~up, True) if up < 0 else (up, False)
+        position = 0.5 * (low + high)
+        position[axis] = high[axis] if down else low[axis]
+        self._server.scene.set_up_direction(np.eye(3)[axis] * (-1.0 if down else 1.0))
         self._server.scene.add_grid(
             "/floor",
-            8 * size,
-            8 * size,
-            cell_size=size / 8,
-            section_size=size / 2,
-            fade_distance=6 * size,
-            position=(centre[0], centre[1], low[2]),
+            8 * self._size,
+            8 * self._size,
+            plane=_FLOOR_PLANES[axis],
+            cell_size=self._size / 8,
+            section_size=self._size / 2,
+            fade_distance=6 * self._size,
+            position=position,
         )
 
-    def _aim(self, centre: np.ndarray) -> None:
-        """Start on the side the parts move towards: that is the object's front."""
+    def _guess_position(self, centre: np.ndarray) -> np.ndarray:
+        """Stand on the side the parts move towards: that is the object's front."""
         front = _moved_centre(self._object) - centre
         front[2] = 0.0
         length = float(np.linalg.norm(front))
         front = front / length if length > 1e-3 else np.array([1.0, 0.0, 0.0])
         side = np.array([-front[1], front[0], 0.0])
-        camera = self._server.initial_camera
-        camera.position = centre + self._size * (1.3 * front + 0.75 * side + np.array([0, 0, 0.6]))
-        camera.look_at = centre
-        camera.fov = float(np.deg2rad(50))
+        return centre + self._size * (1.3 * front + 0.75 * side + np.array([0, 0, 0.6]))
+
+
+def upright_axis(up: np.ndarray) -> int:
+    """Axis of the fixed frame nearest to a camera's up direction (3,): its index, or ``~index`` when it points down.
+
+    Cameras look down at things, so their own up direction leans; the fixed frame's axes hardly ever do.
+    """
+    axis = int(np.abs(up).argmax())
+    return axis if up[axis] > 0 else ~axis
 
 
 def _bounds(parts: tuple[Part, ...]) -> tuple[np.ndarray, np.ndarray]:

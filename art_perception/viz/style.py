@@ -36,7 +36,7 @@ vertical-align:middle}
 .meter i{display:block;height:100%;border-radius:4px}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr));gap:18px}
 .plots h3{margin:0 0 4px;font-size:15px;font-weight:620}
-.plot{width:100%;height:auto;display:block}
+.plot{width:100%;max-width:680px;height:auto;display:block}
 .plot .grid{stroke:var(--line)}.plot .zero{stroke:var(--soft);stroke-opacity:.55}
 .plot .band{fill:var(--band)}
 .plot .tick{font-size:12px;fill:var(--soft)}.plot .caption{font-size:12px;fill:var(--soft)}

@@ -88,7 +88,8 @@ class Viewer:
 
         self._server = viser.ViserServer(host, port, label=self._object.name, verbose=False)
         self.url = f"http://{'localhost' if host == '0.0.0.0' else host}:{self._server.get_port()}"
-        self._scene = ObjectScene(self._server, self._object)
+        camera = self._labels.T_world_camera if self._labels is not None else None
+        self._scene = ObjectScene(self._server, self._object, None if camera is None else camera[0])
         self._sliders = self._add_controls(_described(self._object, result))
         self._stopping = threading.Event()
         self._player = threading.Thread(target=self._play, daemon=True)
@@ -125,7 +126,7 @@ class Viewer:
             sliders = [self._add_slider(joint) for joint in joints]
         if self._recording is not None:
             with gui.add_folder("Recording"):
-                self._add_playback(float(self._recording.time_s[-1]))
+                self._add_playback(round(float(self._recording.time_s[-1]), 2))
         with gui.add_folder("Show"):
             self._add_switches()
         return sliders
