@@ -189,6 +189,50 @@ def test_in_plane_motion_is_followed() -> None:
         assert state.tracked
 
 
+def test_spinning_fan_is_followed_beyond_one_turn() -> None:
+    """Three flat blades turn in their own plane without limits, 8 degrees per frame."""
+    blades = [boxes(((-0.01, 0.03, -0.05), (0.0, 0.35, 0.05)))]
+    turn = from_rotation_translation(exp_so3(np.array([120 * DEG, 0, 0])), np.zeros(3))
+    for _ in range(2):
+        blades.append(Mesh(transform(turn, blades[-1].vertices), blades[-1].faces))
+    vertices = np.concatenate([b.vertices for b in blades]) + [0, 0, 0.45]
+    blade = Mesh(vertices, np.concatenate([b.faces + 8 * i for i, b in enumerate(blades)]))
+    stand = boxes(((0.0, -0.05, 0), (0.1, 0.05, 0.5)), ((-0.1, -0.2, 0), (0.2, 0.2, 0.03)))
+    free = joint("fan", JointType.REVOLUTE, (1, 0, 0), (0, 0, 0.45), -np.inf, np.inf)
+    obj = assemble(stand, {"fan": (blade, free)})
+    tracker = Tracker(obj)
+    tracker.reset(np.zeros(1))
+    for i in range(60):
+        truth = 8 * DEG * i * min(1, i / 10)
+        state = tracker.update(render(obj, [truth], i))
+        assert abs(state.q[0] - truth) < 2 * DEG, i
+
+
+def test_joint_on_a_joint() -> None:
+    """A flap at the end of a door: the child's motion includes its parent's."""
+    body = boxes(((0, -0.3, 0), (0.4, 0.3, 0.8)))
+    door = boxes(((-0.02, -0.1, 0.1), (0, 0.3, 0.8)))
+    flap = boxes(((-0.02, -0.3, 0.1), (0, -0.1, 0.8)))
+    hinge = joint("flap", JointType.REVOLUTE, (0, 0, 1), (-0.02, -0.1, 0), -0.2, 1.6)
+    hinge = Joint(hinge.name, "door", "flap", hinge.type, hinge.axis, hinge.origin, hinge.limits)
+    first = joint("door", JointType.REVOLUTE, (0, 0, 1), (0, 0.3, 0), -1.6, 0)
+    fixed = joint("plate", JointType.FIXED, (1, 0, 0), (0, 0, 0), 0, 0)
+    plate = boxes(((0.1, -0.1, 0.8), (0.3, 0.1, 0.82)))
+    obj = assemble(body, {"door": (door, first), "flap": (flap, hinge), "plate": (plate, fixed)})
+    tracker = Tracker(obj)
+    for i in range(30):
+        truth = np.array([-0.8 * i / 29, 0.6 * i / 29, 0])
+        state = tracker.update(render(obj, truth, i))
+        np.testing.assert_allclose(state.q, truth, atol=1 * DEG)
+
+
+def test_rigid_object_without_joints() -> None:
+    obj = ArticulatedObject("box", "world", cabinet().parts[:1], (), np.eye(4))
+    state = Tracker(obj).update(render(obj, []))
+    assert state.q.shape == (0,)
+    assert state.tracked
+
+
 def test_in_plane_start_is_found() -> None:
     obj = sliding_window()
     state = Tracker(obj, TrackingConfig()).update(render(obj, [0.35]))
