@@ -1,5 +1,6 @@
 """The viewer serves a page for any result folder and moves parts the way kinematics says."""
 
+import time
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +56,18 @@ def test_seeking_moves_sliders_and_parts(folder: Path) -> None:
         D = displacements(chain_of(viz_scene.cabinet().joints), Q[5])
         np.testing.assert_allclose(poses(viewer)[1:], D[:, :3, 3], atol=1e-6)
         np.testing.assert_allclose(poses(viewer)[0], 0)
+    finally:
+        viewer.stop()
+
+
+def test_play_advances_through_the_recording(folder: Path) -> None:
+    viewer = Viewer(folder, port=18080)
+    try:
+        viewer._playing.value = True
+        deadline = time.monotonic() + 20
+        while viewer.joint_values()[0] == 0 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert viewer.joint_values()[0] > 0
     finally:
         viewer.stop()
 

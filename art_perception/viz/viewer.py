@@ -132,13 +132,11 @@ class Viewer:
         return sliders
 
     def _add_slider(self, joint: Joint) -> viser.GuiSliderHandle[float]:
-        low, high = (
-            np.floor(_per_unit(joint) * 10 * joint.limits[0]) / 10,
-            np.ceil(_per_unit(joint) * 10 * joint.limits[1]) / 10,
-        )
+        tenths = 10 * _per_unit(joint) * np.array(joint.limits)
+        low, high = min(np.floor(tenths[0]) / 10, 0.0), max(np.ceil(tenths[1]) / 10, 0.0)
         unit = "deg" if joint.type is JointType.REVOLUTE else "cm"
         slider = self._server.gui.add_slider(
-            f"{joint.name} ({unit})", float(min(low, 0.0)), float(max(high, 0.1)), 0.1, 0.0, hint=_hint(joint)
+            f"{joint.name} ({unit})", float(low), float(max(high, low + 0.1)), 0.1, 0.0, hint=_hint(joint)
         )
         # Only a hand on the slider (an event with a client) moves the parts; playback has moved them already.
         slider.on_update(lambda event: self._scene.show(self.joint_values()) if event.client is not None else None)
