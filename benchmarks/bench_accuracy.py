@@ -243,7 +243,9 @@ def report(
         " counts 90 deg and 100 cm, a clip without result is in every number. Success: type right, axis < 5 deg,"
         " position < 5 cm.",
         markdown_table({TITLES[row]: summarise(own) for row, own in scores.items()}, "clips"),
-        *(f"- {TITLES[row]}: {seeds_line(batches(rows[row]))}" for row in scores),
+        "\n".join(
+            f"- {TITLES[row]}: {seeds_line(batches(rows[row]))}; {trust_line(own)}" for row, own in scores.items()
+        ),
     ]
     if skipped:
         why = Counter(r["text"].split(" has ")[-1] for r in skipped)
@@ -257,6 +259,13 @@ def report(
             ]
             lines.append(stage_line(summarise(scores[row])))
     return "\n\n".join(lines) + "\n"
+
+
+def trust_line(scores: Sequence[ClipScore]) -> str:
+    """Whether the estimator knows what it knows, and what it makes up."""
+    summary = summarise(scores)
+    right = f", {summary['valid_success']:.0f} % of those are right" if "valid_success" in summary else ""
+    return f"{summary['valid']:.0f} % of joints called valid{right}; {summary['spurious']:.2f} joints per clip too many"
 
 
 def batches(rows: Sequence[tuple[int, ClipScore]]) -> dict[int, list[ClipScore]]:

@@ -73,7 +73,7 @@ def test_play_advances_through_the_recording(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, ~0, ~1, ~2])
-def test_the_page_opens_where_the_clip_was_filmed_andupright_axis(folder: Path, axis: int) -> None:
+def test_the_page_opens_where_the_clip_was_filmed_and_upright(folder: Path, axis: int) -> None:
     up = np.eye(3)[axis] if axis >= 0 else -np.eye(3)[~axis]
     T = np.eye(4)
     T[:3, 1] = -(up + 0.5 * np.roll(up, 1)) / np.hypot(1, 0.5)
