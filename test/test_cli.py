@@ -55,11 +55,12 @@ def test_every_command_has_help(command, capsys):
     assert f"usage: art-perception {command}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["run", "evaluate", "track", "view", "check"])
+@pytest.mark.parametrize("command", ["run", "evaluate", "simulate", "track", "view", "check"])
 def test_every_option_is_described(command, capsys):
     with pytest.raises(SystemExit):
         main([command, "--help"])
-    entries = re.sub(r"[─╭╮╰╯│]|-{4,}", " ", capsys.readouterr().out).split(" --")[1:]
+    text = re.sub(r", --[\w.-]+", "", capsys.readouterr().out)  # the second name of a switch
+    entries = re.sub(r"[─╭╮╰╯│]|-{4,}", " ", text).split(" --")[1:]
     described = {entry.split()[0]: re.findall(r" [a-z]{3,}", entry.split("(default")[0]) for entry in entries}
     assert not [option for option, words in described.items() if not words]
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
 
 from art_perception.cli.options import parse
 from art_perception.cli.progress import counted
-from art_perception.data.objects import make_object
+from art_perception.data.config import SimulateConfig
+from art_perception.data.objects import CATEGORIES, make_object
 from art_perception.data.partnet import load_asset
-from art_perception.data.plan import SimulateConfig
 from art_perception.data.simulate import Clip, simulate
 from art_perception.io.bag import BagWriter
 from art_perception.io.bag_writer import BagFormat
@@ -22,8 +25,7 @@ class SimulateOptions:
 
     out: Path
     """Folder of the recording; an earlier recording there is replaced."""
-    category: str = "laptop"
-    """Procedural object: which kind."""
+    category: Annotated[str, arg(help=f"Procedural object, one of {', '.join(CATEGORIES)}.")] = "laptop"
     asset: Path | None = None
     """Folder with a URDF and meshes, rendered instead of a procedural object."""
     seed: int = 0
