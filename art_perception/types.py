@@ -1,8 +1,8 @@
 """The values that cross stage boundaries.
 
 Conventions, stated once: metres, radians, seconds (integer nanoseconds for stamps); camera axes follow the OpenCV
-optical frame (x right, y down, z forward); ``T_a_b`` maps points from frame b to frame a; quaternions are wxyz (ROS xyzw
-only in ``ros/`` and ``io/``); pixels are (column, row). The *fixed frame* is the frame the camera poses are given in.
+optical frame (x right, y down, z forward); ``T_a_b`` maps points from frame b to frame a; quaternions are wxyz (ROS
+xyzw only in ``ros/`` and ``io/``); pixels are (column, row). The *fixed frame* is the frame the camera poses are given in.
 All joint values are zero at the first window stamp, so part geometry is stored in the fixed frame at that stamp.
 """
 
@@ -126,7 +126,8 @@ class PartMotion:
     """Which pixel belongs to which part, and how the parts move.
 
     Attributes:
-        labels: (T, H, W) uint8: 0 static body, k child of ``joints[k-1]``, ``UNLABELLED`` elsewhere (background, no depth).
+        labels: (T, H, W) uint8: 0 static body, k child of ``joints[k-1]``, ``UNLABELLED`` elsewhere (background,
+            no depth).
         joints: the moving parts' joints; ``joints[k].child`` is the part labelled k + 1.
         q: (T, J) joint values per frame, rad or m, ``q[0] == 0``.
     """

@@ -1,7 +1,8 @@
 """Product-of-exponentials forward kinematics (Lynch & Park, "Modern Robotics", section 4.1).
 
 Parts are stored in the fixed frame at zero joint values, so the only thing kinematics has to give is each part's
-*displacement* ``D_k(q)``: a point of part k at ``p`` for q = 0 is at ``D_k(q) p``, with ``D_k = D_parent(k) exp(S_k q_k)``.
+*displacement* ``D_k(q)``: a point of part k at ``p`` for q = 0 is at ``D_k(q) p``, where
+``D_k = D_parent(k) exp(S_k q_k)``.
 """
 
 from __future__ import annotations

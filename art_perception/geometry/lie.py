@@ -2,7 +2,8 @@
 
 Every function takes NumPy arrays or torch tensors (any leading batch shape) and returns the same kind, so one forward
 kinematics serves the tracker and gradient-based refinement. Twists are ordered ``[v, w]`` (translation, rotation).
-Formulas: Sola et al., "A micro Lie theory for state estimation in robotics", 2018; Lynch & Park, "Modern Robotics", ch. 3.
+Formulas: Sola et al., "A micro Lie theory for state estimation in robotics", 2018; Lynch & Park, "Modern Robotics",
+ch. 3.
 """
 
 from __future__ import annotations
@@ -139,8 +140,8 @@ def quaternion_from_matrix(R: Array) -> Array:
     rows = [(s[0], a, b, c), (a, s[1], d, e), (b, d, s[2], f), (c, e, f, s[3])]
     candidates = xp.stack([xp.stack(row, -1) for row in rows], -2)
     best = xp.stack(s, -1).argmax(-1)
-    pick = best[..., None, None] * xp.ones_like(candidates[..., :1, :]).astype(int) if xp is np else None
     if xp is np:
+        pick = np.broadcast_to(best[..., None, None], candidates[..., :1, :].shape)
         q = np.take_along_axis(candidates, pick, -2)[..., 0, :]
         q = q / np.linalg.norm(q, axis=-1, keepdims=True)
     else:

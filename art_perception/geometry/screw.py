@@ -33,7 +33,7 @@ def axis_point(twist: np.ndarray) -> np.ndarray:
 
 
 def screw_of_transform(T: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, float]:
-    """Decompose a displacement (4, 4) into axis (3,), point on it (3,), angle (rad) and slide along it (m) (Chasles)."""
+    """Decompose a displacement (4, 4) into axis (3,), point on it (3,), angle (rad) and slide along it (m): Chasles."""
     xi = log_se3(T)
     v, w = xi[:3], xi[3:]
     angle = float(np.linalg.norm(w))
