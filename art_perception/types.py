@@ -2,8 +2,8 @@
 
 Conventions, stated once: metres, radians, seconds (integer nanoseconds for stamps); camera axes follow the OpenCV
 optical frame (x right, y down, z forward); ``T_a_b`` maps points from frame b to frame a; quaternions are wxyz (ROS
-xyzw only in ``ros/`` and ``io/``); pixels are (column, row). The *fixed frame* is the frame the camera poses are given in.
-All joint values are zero at the first window stamp, so part geometry is stored in the fixed frame at that stamp.
+xyzw only in ``ros/`` and ``io/``); pixels are (column, row). The *fixed frame* is the frame the camera poses are given
+in. All joint values are zero at the first window stamp, so part geometry is stored in the fixed frame at that stamp.
 """
 
 from __future__ import annotations
