@@ -10,6 +10,8 @@ import numpy as np
 from art_perception.geometry.camera import normals, unproject
 from art_perception.types import RgbdFrame, Window
 
+_DETAIL_PX = 3.0  # brightness that varies more slowly than this is shading
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DenseWindow:
@@ -23,6 +25,7 @@ class DenseWindow:
         gray: (T, h, w) float32, intensity divided by the image's mean.
         detail: (T, h, w) float32, intensity without its slow part, so that shading and exposure drop out.
         gradient: (T, h, w, 2) float32, its derivative by column and row, per pixel.
+        ripple: (T, h, w) float32, how much it varies within a pixel's error of the lookup.
         usable: (T, h, w) bool: measured, off depth edges, inside the mask when there is one.
         K: (3, 3) of the reduced images.
         T_world_camera: (T, 4, 4).
@@ -36,6 +39,7 @@ class DenseWindow:
     gray: np.ndarray
     detail: np.ndarray
     gradient: np.ndarray
+    ripple: np.ndarray
     usable: np.ndarray
     K: np.ndarray
     T_world_camera: np.ndarray
@@ -60,6 +64,7 @@ class DenseWindow:
             gray=self.gray[pick],
             detail=self.detail[pick],
             gradient=factor * self.gradient[pick],
+            ripple=factor * self.ripple[pick],
             usable=self.usable[pick],
             K=K,
             T_world_camera=self.T_world_camera,
@@ -74,26 +79,38 @@ def _reduce(frame: RgbdFrame, step: int) -> tuple[np.ndarray, ...]:
     depth = np.ascontiguousarray(full[step // 2 :: step, step // 2 :: step])
     kernel = np.ones((3, 3), np.uint8)
     high = cv2.dilate(depth, kernel)
-    low = cv2.erode(np.where(depth > 0, depth, 100.0).astype(np.float32), kernel)
+    low: np.ndarray = cv2.erode(np.where(depth > 0, depth, 100.0).astype(np.float32), kernel)
     slack = np.where(depth > 0, np.minimum(high - low, 0.05 * depth), 0).astype(np.float32)
     gray = cv2.cvtColor(np.ascontiguousarray(frame.color[crop]), cv2.COLOR_RGB2GRAY).astype(np.float32)
     gray = cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA)
     mask = np.ones(depth.shape, bool)
     if frame.mask is not None:
         mask = frame.mask[crop][step // 2 :: step, step // 2 :: step]
-    return depth, slack, gray / max(float(gray.mean()), 1.0), mask, (high - low) > 0.05 * depth
+    return depth, slack, gray / max(float(gray.mean()), 1.0), mask
+
+
+def _detail(gray: np.ndarray, depth: np.ndarray, slack: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Brightness detail, gradient and ripple of a frame; near depth edges, where surfaces mix, they say nothing."""
+    detail = cv2.GaussianBlur(gray, (0, 0), 1.0) - cv2.GaussianBlur(gray, (0, 0), _DETAIL_PX)
+    mixed = (depth <= 0) | (slack > 0.045 * depth)
+    reach = 4 * int(_DETAIL_PX) + 1
+    mixed = cv2.dilate(mixed.astype(np.uint8), np.ones((reach, reach), np.uint8)) > 0
+    detail[mixed] = 0
+    gradient = np.stack([np.gradient(detail, axis=1), np.gradient(detail, axis=0)], -1)
+    gradient[mixed] = 0
+    return detail, gradient, np.where(mixed, 1.0, np.linalg.norm(gradient, axis=-1)).astype(np.float32)
 
 
 def densify(window: Window, width: int) -> DenseWindow:
     """Reduce every frame of ``window`` to about ``width`` px across."""
     step = max(1, round(window.frames[0].depth_m.shape[1] / width))
-    depth, slack, gray, mask, edge = (np.stack(x) for x in zip(*(_reduce(f, step) for f in window.frames), strict=True))
+    depth, slack, gray, mask = (np.stack(x) for x in zip(*(_reduce(f, step) for f in window.frames), strict=True))
     K = np.array(window.frames[0].K, float)
-    K[:2, 2] -= step // 2
+    K[:2, 2] -= step // 2  # reduced pixel (0, 0) is full pixel (step // 2, step // 2)
     K[:2] /= step
     points = np.stack([unproject(d, K) for d in depth])
     normal = np.stack([normals(p, d) for p, d in zip(points, depth, strict=True)])
-    detail = np.stack([cv2.GaussianBlur(g, (0, 0), 1.0) - cv2.GaussianBlur(g, (0, 0), 8.0) for g in gray])
+    detail, gradient, ripple = (np.stack(x) for x in zip(*map(_detail, gray, depth, slack), strict=True))
     return DenseWindow(
         points=points,
         depth_m=depth,
@@ -101,7 +118,8 @@ def densify(window: Window, width: int) -> DenseWindow:
         normals=normal.astype(np.float32),
         gray=gray,
         detail=detail,
-        gradient=np.stack([np.gradient(detail, axis=2), np.gradient(detail, axis=1)], -1),
+        gradient=gradient,
+        ripple=ripple,
         usable=(depth > 0) & mask,
         K=K,
         T_world_camera=np.stack([f.T_world_camera for f in window.frames]),
@@ -109,7 +127,9 @@ def densify(window: Window, width: int) -> DenseWindow:
     )
 
 
-def project_rounded(points: np.ndarray, K: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def project_rounded(
+    points: np.ndarray, K: np.ndarray, shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Nearest pixel of optical-frame points (..., 3): row, column (clipped) and whether inside and in front."""
     z = points[..., 2]
     safe = np.where(z > 1e-3, z, 1.0)

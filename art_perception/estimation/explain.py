@@ -1,8 +1,9 @@
 """Does a motion explain a surface? Ask every other frame what it saw where the surface would then have been.
 
-If a frame saw *through* that place, the motion is refuted; if it saw a surface there (of similar brightness), it is supported;
-if something nearer hid the place, nothing is learned. This uses the whole window instead of one flow step and needs no
-texture. With the identity motion the same test is classic change detection: it finds what is static.
+If a frame saw *through* that place, the motion is refuted; if it saw a surface there (of similar brightness detail: shading changes as parts turn), it
+is supported; if something nearer hid the place, nothing is learned. This uses the whole window instead of one flow
+step and needs no texture. With the identity motion the same test is classic change detection: it finds what is
+static.
 """
 
 from __future__ import annotations
@@ -38,18 +39,18 @@ class Surface:
     Attributes:
         frame: (n,) frame of each point; pixel: (n,) its flat index in that frame.
         points: (n, 3) float32, fixed frame.
-        gray: (n,) brightness; sigma: (n,) depth noise, metres.
+        detail: (n,) brightness detail; sigma: (n,) depth noise, metres.
     """
 
     frame: np.ndarray
     pixel: np.ndarray
     points: np.ndarray
-    gray: np.ndarray
+    detail: np.ndarray
     sigma: np.ndarray
 
     def subset(self, keep: np.ndarray) -> Surface:
         """Return the points selected by a mask or index array."""
-        return Surface(self.frame[keep], self.pixel[keep], self.points[keep], self.gray[keep], self.sigma[keep])
+        return Surface(self.frame[keep], self.pixel[keep], self.points[keep], self.detail[keep], self.sigma[keep])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +62,7 @@ class Verdict:
 
 
 def surface_of(dense: DenseWindow, noise_m: float, frames: np.ndarray, stride: int = 1) -> Surface:
-    """Usable surface of the given frames, every ``stride``-th pixel; ``noise_m`` holds at the window's median depth."""
+    """Usable surface of some frames, every ``stride``-th pixel; ``noise_m`` holds at the median depth."""
     grid = np.zeros(dense.usable.shape[1:], bool)
     grid[::stride, ::stride] = True
     local, v, u = np.nonzero(dense.usable[frames] & grid)
@@ -71,7 +72,7 @@ def surface_of(dense: DenseWindow, noise_m: float, frames: np.ndarray, stride: i
     depth = dense.depth_m[frame, v, u]
     median = float(np.median(depth)) if len(depth) else 1.0
     sigma = (noise_m * (depth / median) ** 2).astype(np.float32)
-    return Surface(frame, v * grid.shape[1] + u, points, dense.gray[frame, v, u], sigma)
+    return Surface(frame, v * grid.shape[1] + u, points, dense.detail[frame, v, u], sigma)
 
 
 def undo(surface: Surface, D: np.ndarray) -> np.ndarray:
@@ -96,7 +97,9 @@ def explain(dense: DenseWindow, surface: Surface, D: np.ndarray, config: Explain
     cost, told, refuted, asked = (np.zeros(len(rest), np.float32) for _ in range(4))
     for s in witnesses:
         M = (inverse(dense.T_world_camera[s]) @ D[s]).astype(np.float32)
-        seen, through, contrast = _ask(dense, rest @ M[:3, :3].T + M[:3, 3], int(s), surface, config.tolerance_m * loose, loose)
+        seen, through, contrast = _ask(
+            dense, rest @ M[:3, :3].T + M[:3, 3], int(s), surface, config.tolerance_m * loose, loose
+        )
         other = surface.frame != s
         asked += other
         told += other & (seen | through)
@@ -118,5 +121,6 @@ def _ask(
     slack = tolerance + 4 * loose * surface.sigma + dense.slack_m[s, v, u]
     behind = measured - camera[:, 2]
     known = inside & (measured > 0)
-    contrast = np.clip(np.abs(dense.gray[s, v, u] - surface.gray) / 0.25 - 0.2, 0, 1)
+    difference = np.abs(dense.detail[s, v, u] - surface.detail) - dense.ripple[s, v, u]
+    contrast = np.clip(difference / 0.15, 0, 1)
     return known & (np.abs(behind) <= slack), known & (behind > slack), contrast

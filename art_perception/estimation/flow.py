@@ -1,13 +1,14 @@
 """Long 3D point tracks: dense inverse-search optical flow (Kroeger et al., ECCV 2016) chained and lifted by depth.
 
-Each track is a surface point seen over many frames in the fixed frame, so the camera's own motion is gone. A track ends
-where forward and backward flow disagree, at depth edges and where depth is missing.
+Each track is a surface point seen over many frames in the fixed frame, so the camera's own motion is gone. A track
+ends where forward and backward flow disagree, at depth edges and where depth is missing.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -53,12 +54,13 @@ class Tracks:
 
 
 def _dense_flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(a, b, None)
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    return dis.calc(a, b, None)
 
 
 def consecutive_flows(grays: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Forward and backward flow (h, w, 2) px between each pair of neighbouring images."""
-    pairs = list(zip(grays[:-1], grays[1:], strict=True))
+    pairs = list(pairwise(grays))
     with ThreadPoolExecutor(2) as pool:
         forward = pool.map(lambda p: _dense_flow(p[0], p[1]), pairs)
         backward = pool.map(lambda p: _dense_flow(p[1], p[0]), pairs)
@@ -84,7 +86,11 @@ def _advance(
 
 
 def _chain(
-    source: int, world: np.ndarray, usable: np.ndarray, flows: tuple[list[np.ndarray], list[np.ndarray]], config: FlowConfig
+    source: int,
+    world: np.ndarray,
+    usable: np.ndarray,
+    flows: tuple[list[np.ndarray], list[np.ndarray]],
+    config: FlowConfig,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Tracks starting on a grid of frame ``source``, followed both ways: points (N, T, 3), visible (N, T), pixels."""
     count = len(world)
@@ -110,7 +116,7 @@ def _chain(
 
 
 def noise_of(points: np.ndarray, visible: np.ndarray) -> float:
-    """Noise of track positions from second differences in time, which smooth motion leaves near zero; at least 1 mm."""
+    """Noise of track positions from second differences in time, which smooth motion leaves near zero; 1 mm at least."""
     second = points[:, 2:] - 2 * points[:, 1:-1] + points[:, :-2]
     ok = visible[:, 2:] & visible[:, 1:-1] & visible[:, :-2]
     size = np.linalg.norm(second[ok], axis=-1)

@@ -59,11 +59,13 @@ def label_window(
 
 
 def upsample_labels(window: Window, dense: DenseWindow, labels: np.ndarray) -> np.ndarray:
-    """Bring labels (T, h, w) to full resolution (T, H, W): each pixel takes the label of its nearest neighbour in depth.
+    """Bring labels (T, h, w) to full resolution (T, H, W): each pixel takes the label nearest in depth.
 
     Pixels without depth, outside the mask, or far in depth from all labelled neighbours stay ``UNLABELLED``.
     """
-    return np.stack([_upsample(f, d, lab, dense.step) for f, d, lab in zip(window.frames, dense.depth_m, labels, strict=True)])
+    return np.stack(
+        [_upsample(f, d, lab, dense.step) for f, d, lab in zip(window.frames, dense.depth_m, labels, strict=True)]
+    )
 
 
 def _upsample(frame: RgbdFrame, depth: np.ndarray, labels: np.ndarray, step: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Which static surface belongs to the object when no mask is given: what the moving parts are attached to.
 
-The room's own planes (floor, walls, table: planes with next to nothing behind them) are removed; of what remains, the pieces
-that touch the space the moving parts sweep are the object's static body.
+The room's own planes (floor, walls, table: planes with next to nothing behind them) are removed; of what remains,
+the pieces that touch the space the moving parts sweep are the object's static body.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def room_planes(points: np.ndarray, inside: np.ndarray, config: MaskConfig) -> l
 
 
 def _grow(static: np.ndarray, seeds: np.ndarray, config: MaskConfig) -> set[tuple[int, int, int]]:
-    """Connected components (26-neighbours after closing by one cell) of static voxels that touch the seeds' surroundings."""
+    """Connected components of static voxels (gaps of one cell closed) that touch the surroundings of the seeds."""
     low = np.minimum(static.min(0), seeds.min(0)) - 3
     shape = np.maximum(static.max(0), seeds.max(0)) - low + 4
     grid = np.zeros(shape, bool)
@@ -131,7 +131,9 @@ def _relabel(dense: DenseWindow, labels: np.ndarray, body: set[tuple[int, int, i
         T = dense.T_world_camera[t]
         cells = np.floor((dense.points[t][static] @ T[:3, :3].T + T[:3, 3]) / config.voxel_m).astype(np.int64)
         unique, index = np.unique(cells, axis=0, return_inverse=True)
-        member = np.array([tuple(c) in code for c in unique], bool)[index.reshape(-1)] if len(unique) else np.zeros(0, bool)
+        member = (
+            np.array([tuple(c) in code for c in unique], bool)[index.reshape(-1)] if len(unique) else np.zeros(0, bool)
+        )
         values = out[t][static]
         values[~member] = UNLABELLED
         out[t][static] = values

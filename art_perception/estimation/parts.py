@@ -1,13 +1,14 @@
 """Finds the moving parts one after another: tracks propose a joint, the depth of all frames decides.
 
-The surface that no motion found so far explains is what remains to be done. Tracks on it propose joints (in the fixed frame,
-then in the frame of each part already found: doors on doors); each proposal is judged by how much of that surface it explains,
-the best is refined on dense depth and kept if it explains enough. Wrong flow makes wrong proposals, but a wrong motion is
-contradicted by the depth images.
+The surface that no motion found so far explains is what remains to be done. Tracks on it propose joints (in the
+fixed frame, then in the frame of each part already found: doors on doors); each proposal is judged by how much of
+that surface it explains, the best is refined on dense depth and kept if it explains enough. Wrong flow makes wrong
+proposals, but a wrong motion is contradicted by the depth images.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,13 +16,13 @@ import numpy as np
 from art_perception.errors import MotionError
 from art_perception.estimation.align import JointConfig
 from art_perception.estimation.dense import DenseWindow
-from art_perception.estimation.explain import ExplainConfig, Surface, explain, surface_of
+from art_perception.estimation.explain import ExplainConfig, Surface, explain, surface_of, undo
 from art_perception.estimation.flow import Tracks
 from art_perception.estimation.joint_fit import Motion
 from art_perception.estimation.label import LabelConfig, label_window
+from art_perception.estimation.planes import plane_joints
 from art_perception.estimation.segment import (
     Judge,
-    Scored,
     SegmentConfig,
     find_joints,
     in_frame_of,
@@ -30,6 +31,10 @@ from art_perception.estimation.segment import (
     world_displacement,
 )
 from art_perception.estimation.select import refine_joint
+from art_perception.geometry.lie import transform
+
+_NESTED = 0.75  # a part on a part is the rarer explanation: it must be clearly better
+_MAX_REST = 8000  # points of unexplained surface that judge a proposal
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +51,7 @@ def displacements(motions: list[Motion], frames: int) -> np.ndarray:
     return np.stack([still, *(world_displacement(motions, k) for k in range(len(motions)))])
 
 
-def track_surface(dense: DenseWindow, tracks: Tracks, every: int = 4) -> tuple[Surface, np.ndarray]:
+def track_surface(dense: DenseWindow, tracks: Tracks, every: int = 6) -> tuple[Surface, np.ndarray]:
     """Every ``every``-th sighting of the tracks as surface points, and the track (n,) of each."""
     seen = tracks.visible.copy()
     order = np.cumsum(seen, 1) - 1
@@ -59,7 +64,7 @@ def track_surface(dense: DenseWindow, tracks: Tracks, every: int = 4) -> tuple[S
         frame=frame,
         pixel=cell[:, 1] * dense.depth_m.shape[2] + cell[:, 0],
         points=tracks.points[track, frame],
-        gray=dense.gray[frame, cell[:, 1], cell[:, 0]],
+        detail=dense.detail[frame, cell[:, 1], cell[:, 0]],
         sigma=(tracks.noise_m * (depth / median) ** 2).astype(np.float32),
     ), track
 
@@ -77,7 +82,13 @@ class PartSearch:
     """The state of the search: what is found, and what is left to explain."""
 
     def __init__(
-        self, dense: DenseWindow, tracks: Tracks, segment: SegmentConfig, joint: JointConfig, label: LabelConfig, test: ExplainConfig
+        self,
+        dense: DenseWindow,
+        tracks: Tracks,
+        segment: SegmentConfig,
+        joint: JointConfig,
+        label: LabelConfig,
+        test: ExplainConfig,
     ) -> None:
         self.coarse, self.tracks = dense.coarser(2), tracks
         self.segment, self.joint, self.label, self.test = segment, joint, label, test
@@ -86,8 +97,10 @@ class PartSearch:
         surface = surface_of(self.coarse, tracks.noise_m, frames)
         still = np.broadcast_to(np.eye(4), (len(dense.depth_m), 4, 4))
         changed = explain(self.coarse, surface, still, test).refuted > test.max_refuted
-        self.rest = surface.subset(changed)
-        self.changed_count = int(changed.sum())
+        index = np.flatnonzero(changed)
+        self.share = min(1.0, _MAX_REST / max(len(index), 1))
+        self.rest = surface.subset(self.rng.permutation(index)[:_MAX_REST])
+        self.changed_count = len(self.rest.frame)
         self.sightings, self.track_of_sighting = track_surface(dense, tracks)
         self.dense = dense
         self.free = ~self._explained_tracks(still)
@@ -101,25 +114,31 @@ class PartSearch:
         """Find parts until nothing more is explained."""
         misses = 0
         while len(self.found.motions) < self.segment.max_parts and misses < 3:
-            proposal = self._best_proposal()
-            if proposal is None:
+            motion, supporters = self._best_proposal()
+            if motion is None:
                 break
-            scored, supporters = proposal
             self.free &= ~supporters
-            misses = 0 if self._accept(scored.motion, supporters) else misses + 1
+            misses = 0 if self._accept(motion, supporters) else misses + 1
         return self.found
 
-    def _best_proposal(self) -> tuple[Scored, np.ndarray] | None:
+    def _proposals(self, parent: int) -> Iterator[tuple[Motion, np.ndarray]]:
+        """Joints that tracks, and moving planes, suggest in the frame of ``parent``, with the tracks (N,) behind them."""
+        judge = Judge(in_frame_of(self.tracks, self.found.motions, parent), self.segment)
+        for scored in find_joints(judge, self.free, self.rng):
+            yield replace(scored.motion, parent=parent), scored.gain > 0
+        D = displacements(self.found.motions, len(self.coarse.depth_m))[parent + 1]
+        for motion in plane_joints(undo(self.rest, D), self.rest.frame, len(D), self.rng):
+            yield replace(motion, parent=parent), np.zeros(len(self.free), bool)
+
+    def _best_proposal(self) -> tuple[Motion | None, np.ndarray]:
         """The proposal, in any parent's frame, that explains most of what is left; None when there is none."""
-        best, best_gain = None, 0
+        best: tuple[Motion | None, np.ndarray] = (None, np.zeros(len(self.free), bool))
+        best_gain = 0.0
         for parent in range(-1, len(self.found.motions)):
-            judge = Judge(in_frame_of(self.tracks, self.found.motions, parent), self.segment)
-            for scored in find_joints(judge, self.free, self.rng):
-                motion = replace(scored.motion, parent=parent)
-                gain = self._gain(motion, loose=2.0)
-                # a part on a part is the rarer explanation: it must be clearly better
-                if gain > best_gain * (1.0 if parent == best_parent(best) else 1.3):
-                    best, best_gain = (replace(scored, motion=motion), scored.gain > 0), gain
+            for motion, supporters in self._proposals(parent):
+                gain = self._gain(motion, loose=2.0) * (1.0 if parent < 0 else _NESTED)
+                if gain > best_gain:
+                    best, best_gain = (motion, supporters), gain
         return best
 
     def _gain(self, motion: Motion, loose: float = 1.0) -> int:
@@ -138,19 +157,30 @@ class PartSearch:
         part = np.where(supporters, k - 1, self.found.part_of_track)
         motion = refine_joint(self.coarse, labels, motions, k - 1, self.tracks, part, self.joint).motion
         gain = self._gain(motion)
-        need = max(0.05 * self.changed_count, self.segment.min_pixels * len(self.coarse.depth_m) / 2 / self.coarse.step**2)
-        if gain < need or not moved_enough(motion, self.segment):
+        need = max(
+            0.05 * self.changed_count, self.segment.min_pixels * len(self.coarse.depth_m) / 2 / self.coarse.step**2
+        )
+        if gain < need or not moved_enough(motion, self.segment) or self._is_known(motion):
             return False
+        D_new = world_displacement([*self.found.motions, motion], k - 1)
+        explained = self._explained_tracks(D_new)
+        part = np.where((supporters | self.free) & explained, k - 1, self.found.part_of_track)
         self.found = Found([*self.found.motions, motion], part)
-        D_new = world_displacement(self.found.motions, k - 1)
         self.rest = self.rest.subset(explain(self.coarse, self.rest, D_new, self.test).refuted > self.test.max_refuted)
-        self.free &= ~self._explained_tracks(D_new)
+        self.free &= ~explained
         return True
 
-
-def best_parent(best: tuple[Scored, np.ndarray] | None) -> int:
-    """Parent of the best proposal so far (-1 for none)."""
-    return -1 if best is None else best[0].motion.parent
+    def _is_known(self, motion: Motion) -> bool:
+        """Whether a found part moves the unexplained surface almost as ``motion`` does: then it is that part's fringe."""
+        motions = [*self.found.motions, motion]
+        new = world_displacement(motions, len(motions) - 1)
+        rest = undo(self.rest, new)
+        swing = np.linalg.norm(transform(new, rest) - rest, axis=-1).max(0)
+        for k in range(len(self.found.motions)):
+            gap = np.linalg.norm(transform(new, rest) - transform(world_displacement(motions, k), rest), axis=-1).max(0)
+            if np.median(gap / np.maximum(swing, 0.02)) < 0.2:
+                return True
+        return False
 
 
 def require_motion(found: Found, tracks: Tracks, config: SegmentConfig) -> None:
@@ -165,6 +195,7 @@ def require_motion(found: Found, tracks: Tracks, config: SegmentConfig) -> None:
         raise MotionError("no surface point could be followed: check exposure, depth alignment and the object mask")
     seen = 100 * float(np.quantile(travel(tracks.points, tracks.visible), 0.95))
     raise MotionError(
-        f"no part moved about a joint: the fastest points moved {seen:.1f} cm (need {100 * config.min_motion_m:.1f} cm, and "
-        f"{config.min_rotation_deg:.0f} deg or {100 * config.min_slide_m:.1f} cm of one joint): move the part further"
+        f"no part moved about a joint: the fastest points moved {seen:.1f} cm (need {100 * config.min_motion_m:.1f} "
+        f"cm, and {config.min_rotation_deg:.0f} deg or {100 * config.min_slide_m:.1f} cm of one joint): move the part "
+        "further"
     )

@@ -1,8 +1,9 @@
 """Joint hypotheses from point tracks.
 
-Hypotheses come from small groups of neighbouring tracks (rigid fit between the two frames where the group moved most) and
-are judged by every track over every frame: a track supports a joint when un-moving it by the joint's motion makes it stand
-still. The best hypothesis is refined on its supporters (RANSAC with local optimisation, Chum et al. 2003, scored as in MSAC, Torr & Zisserman 2000).
+Hypotheses come from small groups of neighbouring tracks (rigid fit between the two frames where the group moved
+most) and are judged by every track over every frame: a track supports a joint when un-moving it by the joint's
+motion makes it stand still. The best hypothesis is refined on its supporters (RANSAC with local optimisation, Chum
+et al. 2003, scored as in MSAC, Torr & Zisserman 2000).
 """
 
 from __future__ import annotations
@@ -155,7 +156,13 @@ class Judge:
         return Scored(replace(motion, q=_fill(motion.q, covered)), float(np.maximum(gain, 0).sum()), full, covered)
 
     def _extend(
-        self, motion: Motion, points: np.ndarray, visible: np.ndarray, w: np.ndarray, covered: np.ndarray, grown: np.ndarray
+        self,
+        motion: Motion,
+        points: np.ndarray,
+        visible: np.ndarray,
+        w: np.ndarray,
+        covered: np.ndarray,
+        grown: np.ndarray,
     ) -> tuple[Motion, np.ndarray]:
         """Chain the amounts into frames where supporters, but not yet the covered frames, reach."""
         chained = _increments(motion, points, visible, w)
@@ -165,9 +172,7 @@ class Judge:
             q[t] = q[near] + chained[t] - chained[near]
         return replace(motion, q=q), covered | grown
 
-    def _gain(
-        self, motion: Motion, points: np.ndarray, visible: np.ndarray, candidates: np.ndarray
-    ) -> np.ndarray:
+    def _gain(self, motion: Motion, points: np.ndarray, visible: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         """Evidence per track: mean over its frames of how much better the joint explains it than standing still.
 
         A track only counts when the joint explains nearly all of its observations.
@@ -225,7 +230,7 @@ def _polish(judge: Judge, scored: Scored, candidates: np.ndarray) -> Scored:
         index = np.flatnonzero(supporters)
         if len(index) < 4:
             return best
-        index = index[np.linspace(0, len(index) - 1, min(len(index), 150)).astype(int)]
+        index = index[np.linspace(0, len(index) - 1, min(len(index), 80)).astype(int)]
         w = (judge.visible[index] & best.covered) / judge.sigma[index, None] ** 2
         fitted = fit_tracks(best.motion, judge.points[index], w, iterations=5)
         again = judge.score(fitted, supporters, candidates)
@@ -236,7 +241,7 @@ def _polish(judge: Judge, scored: Scored, candidates: np.ndarray) -> Scored:
 
 
 def find_joints(judge: Judge, free: np.ndarray, rng: np.random.Generator) -> list[Scored]:
-    """Return up to four refined joint hypotheses for the free tracks (N,), best first."""
+    """Return up to three refined joint hypotheses for the free tracks (N,), best first."""
     config = judge.config
     free = free & judge.moving
     if free.sum() < config.min_support:
@@ -245,7 +250,7 @@ def find_joints(judge: Judge, free: np.ndarray, rng: np.random.Generator) -> lis
     pool = [h for _ in range(config.hypotheses // 2) for h in _propose(judge, free, rng)]
     jury = rng.permutation(candidates)[: config.jury]
     quick = sorted(pool, key=lambda h: -judge.score(h[0], h[1], np.union1d(jury, np.flatnonzero(h[1])), 1).score)
-    scored = sorted((judge.score(m, g, candidates) for m, g in quick[:10]), key=lambda s: -s.score)[:4]
+    scored = sorted((judge.score(m, g, candidates) for m, g in quick[:8]), key=lambda s: -s.score)[:3]
     polished = sorted((_polish(judge, s, candidates) for s in scored), key=lambda s: -s.score)
     return [s for s in polished if s.score >= config.min_support]
 
