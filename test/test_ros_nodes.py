@@ -124,13 +124,9 @@ def test_a_bag_loop_starts_over(ros, clip):
     assert jumps[1] - jumps[0] >= 22, "frames were lost where the bag starts over"
     said(ros, "receiving frames")
     ros.until(lambda: int(value(ros, "time jumps") or 0) >= 2, 10, "time jumps in the diagnostics")
-    assert any(stamp_ns(_as_header(b)) < stamp_ns(_as_header(a)) for (_, a), (_, b) in zip(clock, clock[1:], strict=False))
+    times_s = np.array([m.clock.sec + m.clock.nanosec * 1e-9 for _, m in clock])
+    assert (np.diff(times_s) < -1).sum() >= 2
     assert track.stop() == 0
-
-
-def _as_header(message: Clock):
-    """Give a Clock message the shape of a header."""
-    return type("Header", (), {"stamp": message.clock})
 
 
 def test_diagnostics_name_what_is_missing(ros, clip):
@@ -198,7 +194,7 @@ def test_a_bad_start_gives_one_sentence_and_exit_code_2(ros, name, params, reaso
     ("edit", "reason"),
     [
         (lambda text: re.sub(r"<limit [^>]*>", "", text), "has no <limit>"),
-        (lambda text: re.sub(r'<box size="[^"]*" />', '<mesh filename="gone.obj"/>', text), "needs the mesh 'gone.obj'"),
+        (lambda text: re.sub(r"<box [^>]*>", '<mesh filename="gone.obj"/>', text), "needs the mesh 'gone.obj'"),
     ],
     ids=["no limits", "missing mesh"],
 )

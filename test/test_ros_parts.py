@@ -40,7 +40,8 @@ from art_perception.urdf.reader import load_urdf
 CONFIGS = (Config, TrackingConfig, Topics, InputConfig, ReconstructNodeConfig, TrackNodeConfig, ReplayNodeConfig)
 
 TREE = """<robot name="cabinet"><link name="map"/><link name="base"/><link name="door"/><link name="drawer"/>
-<joint name="placed" type="fixed"><parent link="map"/><child link="base"/><origin xyz="1 2 0" rpy="0.1 -0.2 1.2"/></joint>
+<joint name="placed" type="fixed"><parent link="map"/><child link="base"/><origin xyz="1 2 0" rpy="0.1 -0.2 1.2"/>
+</joint>
 <joint name="hinge" type="revolute"><parent link="base"/><child link="door"/><origin xyz="0.3 0 0.1" rpy="0 0.4 0"/>
 <axis xyz="0 1 1"/><limit lower="0" upper="2" effort="1" velocity="1"/></joint>
 <joint name="slide" type="prismatic"><parent link="door"/><child link="drawer"/><origin xyz="0 0.2 0" rpy="0.5 0 0"/>

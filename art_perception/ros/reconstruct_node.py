@@ -104,10 +104,10 @@ class ReconstructNode(Node):
         self._create_services()
         self._camera.start()
 
-    def close(self) -> None:
-        """End the worker thread; a running reconstruction stops at its next stage."""
+    def close(self) -> bool:
+        """End the worker thread; a running reconstruction stops at its next stage. False when that takes too long."""
         self._closing = True
-        self._worker.close(timeout_s=30.0)
+        return self._worker.close()
 
     def _create_services(self) -> None:
         # a waiting ~/save must not block the subscriptions, which share the default callback group

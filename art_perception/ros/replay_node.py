@@ -54,9 +54,10 @@ class ReplayNode(Node):
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """Stop spinning."""
         self._executor.remove_node(self)
+        return True
 
     def play(self) -> None:
         """Publish the whole recording, again and again with ``loop``.

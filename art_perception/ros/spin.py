@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
@@ -16,8 +17,8 @@ from art_perception.errors import ArtPerceptionError
 class ClosableNode(Protocol):
     """A node with something to stop before it is destroyed."""
 
-    def close(self) -> None:
-        """Stop threads."""
+    def close(self) -> bool:
+        """Stop threads; return whether all have ended."""
 
     def destroy_node(self) -> Any:
         """Free the node's handles; rclpy's own method."""
@@ -46,6 +47,7 @@ def run_node(make: Callable[[], N], args: list[str] | None = None, run: Callable
     """
     rclpy.init(args=args)
     node: N | None = None
+    code = 0
     try:
         node = make()
         run(node)
@@ -56,10 +58,28 @@ def run_node(make: Callable[[], N], args: list[str] | None = None, run: Callable
             raise
     except ArtPerceptionError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        code = 2
     finally:
-        if node is not None:
-            node.close()
-            node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+        stopped = _close(node)
+    if not stopped:
+        _leave(code)
+    return code
+
+
+def _close(node: ClosableNode | None) -> bool:
+    """Stop the node's threads, then ROS; False when a thread computes on."""
+    stopped = node is None or node.close()
+    if node is not None and stopped:
+        node.destroy_node()
+    rclpy.try_shutdown()
+    return stopped
+
+
+def _leave(code: int) -> None:
+    """End the process in the middle of a computation: ros2 launch kills what is there five seconds after SIGINT.
+
+    Results are written atomically, so nothing half done stays behind.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -82,9 +82,9 @@ class TrackNode(Node):
                 String, "robot_description", self._on_description, latched()
             )
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """End the worker thread."""
-        self._worker.close()
+        return self._worker.close()
 
     def _use_file(self, path: Path) -> None:
         """Follow the object of a URDF file, and show it to others.

@@ -59,7 +59,7 @@ class Worker(Generic[Item]):
         if self._failure is not None:
             raise self._failure
 
-    def close(self, timeout_s: float = 5.0) -> bool:
+    def close(self, timeout_s: float = 3.0) -> bool:
         """Finish the running item, drop the rest, end the thread; False when it is still busy after ``timeout_s``."""
         with self._wake:
             self._closing = True

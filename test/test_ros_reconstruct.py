@@ -1,0 +1,96 @@
+"""reconstruct_node on the bundled clip: the same object as `art-perception run`, published and written."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from diagnostic_msgs.msg import DiagnosticArray
+from ros_harness import Graph, graph
+from sensor_msgs.msg import JointState, PointCloud2
+from std_msgs.msg import String
+from std_srvs.srv import SetBool, Trigger
+from visualization_msgs.msg import MarkerArray
+
+from art_perception.geometry.screw import line_distance
+from art_perception.io.results import read_result
+from art_perception.ros.inputs import latched
+from art_perception.types import Joint, JointType
+from art_perception.urdf.reader import load_urdf
+
+SAMPLE = files("art_perception") / "data_files" / "laptop.mcap"
+
+
+@pytest.fixture
+def ros(tmp_path):
+    with graph(tmp_path) as made:
+        yield made
+
+
+def start_reconstruction(ros: Graph, **params):
+    process = ros.start("reconstruct", {"object": "my laptop", "use_sim_time": True, **params})
+    topic = "/camera/color/image_raw"
+    ros.until(lambda: ros.node.count_subscribers(topic), 60, "the node to listen")
+    return process
+
+
+def assert_same(found: Joint, expected: Joint) -> None:
+    """Equal within 0.1 deg and 1 mm."""
+    assert found.type is expected.type
+    angle = np.degrees(np.arccos(np.clip(found.axis @ expected.axis, -1, 1)))
+    assert angle < 0.1
+    if found.type is JointType.REVOLUTE:
+        assert line_distance(found.origin, expected.origin, expected.axis) < 1e-3
+    tolerance = np.radians(0.1) if found.type is JointType.REVOLUTE else 1e-3
+    np.testing.assert_allclose(found.limits, expected.limits, atol=tolerance)
+
+
+def test_the_node_finds_what_the_command_finds(ros, tmp_path, sample_run):
+    process = start_reconstruction(ros, first_s=600.0)  # one attempt, when the clip has ended
+    tracker = ros.start("track", {"use_sim_time": True})
+    health = ros.listen("/diagnostics", DiagnosticArray)
+    replay = ros.start("replay", {"bag": SAMPLE})
+    assert replay.wait(120) == 0
+    description = ros.listen("/robot_description", String, latched())
+    parts = ros.listen("/reconstruct/parts", PointCloud2, latched())
+    markers = ros.listen("/reconstruct/markers", MarkerArray, latched())
+    ros.until(lambda: description and parts and markers, 180, "the object")
+
+    folder = tmp_path / "urdf_out" / "my_laptop"
+    expected = sample_run.reconstruction.object.joints
+    joints = read_result(folder).joints
+    assert len(joints) == len(expected)
+    for found, truth in zip(joints, expected, strict=True):
+        assert_same(found, truth)
+    assert {p.name for p in folder.iterdir()} >= {"object.urdf", "meshes", "result.json", "labels.npz", "report.html"}
+    obj = load_urdf(description[0][1].data)
+    assert all(len(part.visual.vertices) for part in obj.parts), "meshes resolve wherever the reader runs"
+    assert parts[0][1].width > 500
+    texts = [m.text for m in markers[0][1].markers if m.text]
+    assert texts[0].startswith(f"{joints[0].name} {joints[0].type.value}")
+
+    states = ros.listen("/joint_states", JointState)
+    ros.until(lambda: ros.node.count_subscribers("/camera/pose") >= 2, 60, "the tracker")
+    ros.start("replay", {"bag": SAMPLE})
+    ros.until(lambda: len(states) > 5, 60, "joint states of the new object")
+    assert list(states[0][1].name) == [joint.name for joint in joints]
+    assert health
+    assert [process.stop(), tracker.stop()] == [0, 0]
+
+
+def test_services_and_a_clean_end_while_working(ros):
+    process = start_reconstruction(ros, enabled=False)
+    health = ros.listen("/diagnostics", DiagnosticArray)
+    refused = ros.call("/reconstruct/save", Trigger, Trigger.Request())
+    assert not refused.success
+    assert "0 usable frames" in refused.message
+    assert ros.call("/reconstruct/enable", SetBool, SetBool.Request(data=True)).success
+    ros.start("replay", {"bag": SAMPLE})
+    ros.until(lambda: any("working" in s.message for _, m in health for s in m.status), 120, "an attempt")
+    assert ros.call("/reconstruct/reset", Trigger, Trigger.Request()).success
+    assert process.stop() == 0
+    assert "Traceback" not in process.output
