@@ -26,6 +26,8 @@ from art_perception.types import Mesh, Part, PartMotion, Window
 
 log = logging.getLogger(__name__)
 
+SHEET_DENSITY = 0.2  # blurred share of surface cells that makes a sheet; a flat sheet of one cell reaches 0.4
+
 
 @dataclass(frozen=True, slots=True)
 class FuseConfig:
@@ -67,6 +69,22 @@ class _View:
     size: tuple[int, int]
     T_camera_world: np.ndarray
     D: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Measured:
+    """What the depth images say about a part.
+
+    Attributes:
+        field: signed distance in truncations over the whole grid, NaN where unmeasured.
+        surface: same shape, bool: depth pixels fell on this cell.
+        positions, colors: (N, 3) cells near the surface and their mean colour.
+    """
+
+    field: np.ndarray
+    surface: np.ndarray
+    positions: np.ndarray
+    colors: np.ndarray
 
 
 def fuse_parts(window: Window, motion: PartMotion, config: FuseConfig | None = None) -> tuple[Part, ...]:
@@ -127,12 +145,12 @@ def _fuse_part(name: str, label: int, views: list[_View], config: FuseConfig) ->
         return Part(name, empty_mesh(), (), 0.0)
     grid = _grid(points, config)
     seen, band = _measured_cells(points, grid, config)
-    field, color = _integrate(grid, band, label, views, config)
+    measured = _integrate(grid, band, label, views, config)
     fill = _fill_field(grid, seen, views, label, config)
-    mesh = surface(tidy(_closed(field, fill), ~np.isnan(field), config.min_share), grid)
-    mesh = smoothed(mesh, 5)
+    field = _with_sheets(_closed(measured.field, fill), measured.surface)
+    mesh = smoothed(surface(tidy(field, measured.surface, config.min_share), grid), 5)
     mesh = simplified(mesh, 0.1 * grid.voxel_m, config.max_faces)
-    mesh = replace(mesh, colors=_vertex_colors(mesh, grid, color))
+    mesh = replace(mesh, colors=_vertex_colors(mesh, measured))
     pieces = convex_pieces(mesh, config.max_pieces, 0.75 * grid.voxel_m)
     return Part(name, mesh, pieces, _observed_share(mesh, grid.positions(seen), grid.voxel_m))
 
@@ -186,15 +204,12 @@ def _look_up(view: _View, label: int, points: np.ndarray) -> tuple[np.ndarray, n
     return pixel, z
 
 
-def _integrate(
-    grid: Grid, band: np.ndarray, label: int, views: list[_View], config: FuseConfig
-) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """Signed distance in truncations over the whole grid (NaN where unmeasured) and (positions, colours) of cells."""
+def _integrate(grid: Grid, band: np.ndarray, label: int, views: list[_View], config: FuseConfig) -> _Measured:
     points = grid.positions(band)
     truncation = config.truncation_voxels * grid.voxel_m
-    total, weight = np.zeros((2, len(band)), np.float32)
-    hits, free = np.zeros((2, len(band)), np.int32)
-    color, shade = np.zeros((len(band), 3), np.float32), np.zeros(len(band), np.float32)
+    total, weight, shade = np.zeros((3, len(band)), np.float32)
+    hits, near, free = np.zeros((3, len(band)), np.int32)
+    color = np.zeros((len(band), 3), np.float32)
     for view in views:
         pixel, z = _look_up(view, label, points)
         distance = (view.depth_m[pixel] - z) / truncation
@@ -204,14 +219,22 @@ def _integrate(
         weight += w
         hits += own
         free += view.nearest_m[pixel] - z > 2 * truncation
-        close = np.flatnonzero(own & (np.abs(distance) < 0.5))
+        close = np.flatnonzero(own & (np.abs(distance) < 0.4))
         color[close] += w[close, None] * view.color[pixel[close]]
         shade[close] += w[close]
+        near[close] += 1
     known = (weight > 0) & (hits >= min(2, len(views))) & (free < 3 * hits)
     field = np.full(int(np.prod(grid.shape)), np.nan, np.float32)
     field[band[known]] = total[known] / weight[known]
-    colored = known & (shade > 0)
-    return field.reshape(grid.shape), (points[colored], color[colored] / shade[colored, None])
+    surface_cells = np.zeros(field.shape, bool)
+    surface_cells[band[known & (near >= min(3, len(views)))]] = True
+    colored = known & (near > 0)
+    return _Measured(
+        field.reshape(grid.shape),
+        surface_cells.reshape(grid.shape),
+        points[colored],
+        color[colored] / shade[colored, None],
+    )
 
 
 def _fill_field(
@@ -245,6 +268,13 @@ def _closed(field: np.ndarray, fill: np.ndarray, thickness: float = 0.75) -> np.
     return np.where(border, ndimage.gaussian_filter(sharp, 0.5), sharp)
 
 
+def _with_sheets(field: np.ndarray, surface_cells: np.ndarray) -> np.ndarray:
+    """Give back what is too thin for a signed distance: sheets and rods seen from both sides, which cancel out."""
+    lost = surface_cells & (ndimage.minimum_filter(field, 5) > 0)
+    density = ndimage.gaussian_filter(lost.astype(np.float32), 1.0)
+    return np.minimum(field, 1 - density / SHEET_DENSITY)
+
+
 def _hull_distance(measured: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Signed distance (N,) of ``points`` to the convex hull of ``measured``, exact inside and near faces."""
     try:
@@ -258,13 +288,12 @@ def _hull_distance(measured: np.ndarray, points: np.ndarray) -> np.ndarray:
     return out
 
 
-def _vertex_colors(mesh: Mesh, grid: Grid, color: tuple[np.ndarray, np.ndarray]) -> np.ndarray | None:
+def _vertex_colors(mesh: Mesh, measured: _Measured) -> np.ndarray | None:
     """Colour of the measured cell nearest to each vertex, (V, 3) uint8."""
-    positions, values = color
-    if not len(positions) or not len(mesh.vertices):
+    if not len(measured.positions) or not len(mesh.vertices):
         return None
-    _, nearest = cKDTree(positions).query(mesh.vertices)
-    return values[nearest].round().astype(np.uint8)
+    _, nearest = cKDTree(measured.positions).query(mesh.vertices)
+    return measured.colors[nearest].round().astype(np.uint8)
 
 
 def _observed_share(mesh: Mesh, measured: np.ndarray, voxel_m: float, samples: int = 4000) -> float:

@@ -14,6 +14,7 @@ from art_perception.geometry.mesh import Solid, convex_hull, face_areas, from_ma
 from art_perception.types import Mesh
 
 CONVEX_AIR = 0.1  # a solid that fills all but this share of its hull, and its roughness, counts as convex
+ROUGH_AIR = 0.45  # but never one that leaves more than this share of its hull empty
 CRUMB = 0.002  # share of the volume below which a loose bit is dropped
 MATERIAL = 4.0  # how much more it matters to free material from non-convex pieces than to free air
 
@@ -62,7 +63,7 @@ def convex_pieces(mesh: Mesh, max_pieces: int, margin_m: float = 0.002, max_face
 def _piece(solid: Solid, margin_m: float) -> _Piece:
     volume, hull = solid.volume(), solid.hull()
     air = max(hull.volume() - volume, 0.0)
-    allowed = CONVEX_AIR * hull.volume() + margin_m * hull.surface_area()
+    allowed = min(CONVEX_AIR * hull.volume() + margin_m * hull.surface_area(), ROUGH_AIR * hull.volume())
     return _Piece(solid, air + MATERIAL * volume if air > allowed else 0.0)
 
 
@@ -91,7 +92,7 @@ def _normals(mesh: Mesh) -> np.ndarray:
     return n / np.maximum(np.linalg.norm(n, axis=1, keepdims=True), 1e-12)
 
 
-def _cut_offsets(mesh: Mesh, axis: np.ndarray, margin_m: float, count: int = 3) -> np.ndarray:
+def _cut_offsets(mesh: Mesh, axis: np.ndarray, margin_m: float, count: int = 2) -> np.ndarray:
     """Offsets along ``axis`` just above the largest flat faces that look up or down it, and the middle."""
     height, facing, areas = mesh.vertices @ axis, _normals(mesh) @ axis, face_areas(mesh)
     low, high = height.min(), height.max()
@@ -104,7 +105,7 @@ def _cut_offsets(mesh: Mesh, axis: np.ndarray, margin_m: float, count: int = 3) 
         area, _ = np.histogram(where[inner], bins, (low, high), weights=areas[flat][inner])
         total = np.histogram(where[inner], bins, (low, high), weights=(areas[flat] * where)[inner])[0]
         best = [i for i in np.argsort(-area)[:count] if area[i] > 0]
-        offsets += [total[best] / area[best] + sign * step * margin_m for step in (0.5, 1.5)]
+        offsets.append(total[best] / area[best] + sign * 1.5 * margin_m)
     return np.concatenate(offsets)
 
 

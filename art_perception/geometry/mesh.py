@@ -202,15 +202,18 @@ def simplified(mesh: Mesh, tolerance_m: float, max_faces: int) -> Mesh:
     """Simplify a closed mesh, without its colours, and keep it closed.
 
     First every vertex that is flat within ``tolerance_m`` goes (manifold3d), then quadric decimation (Garland &
-    Heckbert 1997) down to ``max_faces``; a step that would open the mesh is left out.
+    Heckbert 1997) down to ``max_faces``, or to more when that would open the mesh or change its volume by over 2 %.
     """
     if tolerance_m > 0:
         solid = to_manifold(mesh)
         mesh = mesh if solid.is_empty() else from_manifold(solid.simplify(tolerance_m))
-    if len(mesh.faces) <= max_faces:
-        return mesh
-    decimated = _decimated(mesh, max_faces)
-    return decimated if is_watertight(decimated) else mesh
+    for faces in (max_faces, 2 * max_faces, 4 * max_faces):
+        if len(mesh.faces) <= faces:
+            return mesh
+        decimated = _decimated(mesh, faces)
+        if is_watertight(decimated) and abs(signed_volume(decimated) / signed_volume(mesh) - 1) < 0.02:
+            return decimated
+    return mesh
 
 
 def _decimated(mesh: Mesh, max_faces: int) -> Mesh:
