@@ -298,6 +298,32 @@ def test_empty_part_keeps_its_joint() -> None:
     assert state.joint_quality[1] == 0
 
 
+def test_hidden_part_is_not_invented() -> None:
+    """A rack inside a closed box: nothing is seen of it, so its joint stays although the whole range is searched."""
+    body = boxes(
+        ((0, -0.3, 0), (0.4, -0.28, 0.6)),
+        ((0, 0.28, 0), (0.4, 0.3, 0.6)),
+        ((0.38, -0.28, 0), (0.4, 0.28, 0.6)),
+        ((0, -0.28, 0), (0.38, 0.28, 0.02)),
+        ((0, -0.28, 0.58), (0.38, 0.28, 0.6)),
+    )
+    door = boxes(((-0.02, -0.3, 0), (0, 0.3, 0.6)))
+    rack = boxes(((0.05, -0.25, 0.2), (0.35, 0.25, 0.3)))
+    obj = assemble(
+        body,
+        {
+            "door": (door, joint("door", JointType.REVOLUTE, (0, 0, 1), (0, 0.3, 0), -1.6, 0)),
+            "rack": (rack, joint("rack", JointType.PRISMATIC, (-1, 0, 0), (0, 0, 0), 0, 0.5)),
+        },
+    )
+    tracker = Tracker(obj)
+    for i in range(5):
+        state = tracker.update(render(obj, (0, 0), i))
+        assert abs(state.q[1]) < 0.02
+    assert state.tracked
+    assert abs(state.q[0]) < 1 * DEG
+
+
 def test_object_without_meshes_is_refused() -> None:
     obj = cabinet()
     parts = tuple(Part(p.name, EMPTY) for p in obj.parts)

@@ -21,7 +21,7 @@ from art_perception.geometry.lie import adjoint, exp_se3, from_rotation_translat
 from art_perception.types import RgbdFrame
 
 _OBSERVABLE = 0.15  # share of a motion along the surface normals below which the free-space cost has to help
-_DAMPING = 0.01  # in the same units: motions with a much smaller share are left alone by Gauss-Newton
+_DAMPING, _BASE_DAMPING = 0.01, 0.05  # in the same units: motions with a much smaller share stay as predicted
 _INERTIA = 6 / 0.03**2  # the prediction counts as 6 surfels with a tolerance of 3 cm
 _POLISH_M = 0.01
 _GATE_SHRINK = 0.6
@@ -75,7 +75,7 @@ class Pose:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """Per part (P,): predicted-visible surfels that agree, contradict (seen through) or are hidden (occluded, no depth)."""
+    """Per part (P,): visible surfels that agree, contradict (are seen through) or are hidden (occluded, no depth)."""
 
     agree: np.ndarray
     contradict: np.ndarray
@@ -160,7 +160,7 @@ class Alignment:
         return Sweep(self._view, surfels, self._shade, self._transforms(pose), moved, tolerance_m)
 
     def scan(self, pose: Pose, j: int, values: np.ndarray, tolerance_m: float) -> tuple[np.ndarray, int]:
-        """Costs (len(values),) of values of joint ``j``, apart from the prediction, and the visible surfels of the first.
+        """Costs (len(values),) of values of joint ``j``, the prediction ignored, and the first one's visible surfels.
 
         ``tolerance_m`` widens the noise band to what lies between two values.
         """
@@ -176,7 +176,7 @@ class Alignment:
         return Evidence(*count)
 
     def noise_ratio(self, pose: Pose) -> float:
-        """One-sigma residual at ``pose`` (robust, from the median) over the assumed one; 1 when too little is visible."""
+        """One-sigma residual at ``pose`` (from the median) over the assumed one; 1 when too little is visible."""
         _, _, reading = self._read(pose)
         s = np.abs(reading.residual[reading.measured & (np.abs(reading.residual) < 2)])
         return 1.4826 * 3 * float(np.median(s)) if len(s) > 50 else 1.0
@@ -193,10 +193,10 @@ class Alignment:
         ones = np.concatenate([p, np.ones_like(p[:1])])
         H, g, moments = (np.zeros((self._parts, *shape)) for shape in ((6, 6), (6,), (4, 4)))
         for k in np.flatnonzero(np.diff(self._bounds)):
-            s = slice(self._bounds[k], self._bounds[k + 1])
-            wa = w[s] * a[:, s]
-            H[k], g[k] = wa @ a[:, s].T, wa @ r[s]
-            moments[k] = (w[s] * ones[:, s]) @ ones[:, s].T
+            mine = slice(self._bounds[k], self._bounds[k + 1])
+            wa = w[mine] * a[:, mine]
+            H[k], g[k] = wa @ a[:, mine].T, wa @ r[mine]
+            moments[k] = (w[mine] * ones[:, mine]) @ ones[:, mine].T
         return Normal(H, g, _gram(moments)), centre
 
     def _centred(self, centre: np.ndarray) -> np.ndarray:
@@ -235,14 +235,15 @@ class Alignment:
         if not self._surfels.points.shape[1] or not free.any():
             return pose
         metric = self._model.metric[free]
-        inertia = _INERTIA * np.square(metric)
+        damping = np.sqrt(np.where(np.arange(len(free)) < len(pose.q), _DAMPING, _BASE_DAMPING))[free]
         for i in range(iterations):
             gate_m = start_gate_m * _GATE_SHRINK**i
             normal, centre = self._normal(pose, gate_m)
             J = self._jacobian(pose, centre)[:, :, free]
             H, M = _quadratic(J, normal.H), _quadratic(J, normal.M)
-            gradient = np.einsum("pia,pi->a", J, normal.g) - inertia * self._deviation(pose, centre)[free]
-            step = np.linalg.solve(H + _DAMPING * M + np.diag(inertia), gradient)
+            prior = damping[:, None] * M * damping + np.diag(_INERTIA * np.square(metric))
+            pull = np.einsum("pia,pi->a", J, normal.g) - prior @ self._deviation(pose, centre)[free]
+            step = np.linalg.solve(H + prior, pull)
             size = np.abs(step * metric).max()
             pose = self._moved(pose, _scatter(step * min(1.0, _MAX_STEP_M / max(size, 1e-9)), free), centre)
             if size < _CONVERGED_M and gate_m < _CONVERGED_GATE_M:

@@ -11,12 +11,13 @@ from art_perception.types import RgbdFrame
 
 HIDDEN_COST = 0.4
 """Cost of a surfel behind something else or without a depth: between agreement (0) and contradiction (1)."""
+SELF_OCCLUSION_M = 0.01
+"""A surfel this far behind another one is hidden by it."""
 _COLOR_COST = 0.5  # cost of a surfel at the right distance in the wrong colour
 _COLOR_TOLERANCE = 50.0  # of 255; a difference this large is the wrong colour
 _MAX_SHADE = 40.0  # largest colour offset that is explained by light or exposure
 _MIN_DEPTH_M = 0.05
 _MIN_COSINE = 0.1  # surfaces seen more obliquely carry no usable depth
-_SELF_OCCLUSION_M = 0.01
 _BEHIND_M = -1e3  # residual of a pixel known not to be the object
 
 
@@ -49,14 +50,14 @@ class FrontLayer(NamedTuple):
     p: np.ndarray
     n: np.ndarray
 
-    def hides(self, p: np.ndarray, cell: np.ndarray) -> np.ndarray:
-        """Whether points (3, N) in cells (N,) lie behind the plane of their cell's nearest surfel."""
+    def hides(self, p: np.ndarray, cell: np.ndarray, margin_m: float = SELF_OCCLUSION_M) -> np.ndarray:
+        """Whether points (3, N) in cells (N,) lie ``margin_m`` behind the plane of their cell's nearest surfel."""
         front = self.nearest[cell]
         if not self.p.shape[1]:
             return front >= 0
         n = self.n[:, front]
         plane = (n * self.p[:, front]).sum(0) / np.minimum((n * p).sum(0), -1e-6)
-        return (front >= 0) & ((1 - plane) * p[2] > _SELF_OCCLUSION_M)
+        return (front >= 0) & ((1 - plane) * p[2] > margin_m)
 
 
 class FrameView:

@@ -6,12 +6,14 @@ memory. Surfels are sorted by part.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from art_perception.types import Mesh, Part
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Surfels:
@@ -34,8 +36,8 @@ class Surfels:
 
     def subset(self, index: np.ndarray | slice) -> Surfels:
         """Return the surfels selected by ``index``, which keeps their order."""
-        rows = (x[:, index] for x in (self.points, self.normals, self.colors))
-        return Surfels(*rows, self.part[index], self.two_sided[index], self.spacing_m)
+        points, normals, colors = self.points[:, index], self.normals[:, index], self.colors[:, index]
+        return Surfels(points, normals, colors, self.part[index], self.two_sided[index], self.spacing_m)
 
     def every(self, step: int) -> Surfels:
         """Return every ``step``-th surfel."""
@@ -47,7 +49,7 @@ class Surfels:
         p, n = np.empty_like(self.points), np.empty_like(self.normals)
         T = T.astype(np.float32)
         bounds = np.searchsorted(self.part, np.arange(len(T) + 1))
-        for k, (lo, hi) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+        for k, (lo, hi) in enumerate(itertools.pairwise(bounds)):
             if lo < hi:
                 np.matmul(T[k, :3, :3], self.points[:, lo:hi], out=p[:, lo:hi])
                 np.matmul(T[k, :3, :3], self.normals[:, lo:hi], out=n[:, lo:hi])
@@ -70,8 +72,8 @@ def sample_surfels(parts: Sequence[Part], per_part: int) -> Surfels:
     part = np.repeat(np.arange(len(parts)), counts)
     two_sided = np.repeat([not _is_closed(p.visual) for p in parts], counts)
     spacing = float(np.sqrt(total / max(counts.sum(), 1)))
-    rows = (np.concatenate(x, 1).astype(np.float32) for x in zip(*samples, strict=True))
-    return Surfels(*rows, part, two_sided.astype(bool), spacing)
+    points, normals, colors = (np.concatenate(x, 1).astype(np.float32) for x in zip(*samples, strict=True))
+    return Surfels(points, normals, colors, part, two_sided.astype(bool), spacing)
 
 
 def _corners(mesh: Mesh) -> np.ndarray:
@@ -84,7 +86,7 @@ def _face_areas(mesh: Mesh) -> np.ndarray:
 
 
 def _sample(mesh: Mesh, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points, face normals and colours (3, count), area-weighted; barycentric coordinates follow Roberts' R2 sequence."""
+    """Points, face normals and colours (3, count), weighted by area and spread by Roberts' R2 sequence."""
     if count == 0:
         return np.zeros((3, 0)), np.zeros((3, 0)), np.zeros((3, 0))
     cumulative = np.cumsum(_face_areas(mesh))

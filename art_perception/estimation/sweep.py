@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from art_perception.estimation.frame_view import FrameView
+from art_perception.estimation.frame_view import SELF_OCCLUSION_M, FrameView
 from art_perception.estimation.surfels import Surfels
 
 
@@ -47,9 +47,13 @@ class Sweep:
         return p, n, cell, self._view.costs(surfels.subset(index), reading, self._shade)
 
     def cost(self, T: np.ndarray) -> tuple[float, int]:
-        """Total cost with the moved parts at ``T`` (P, 4, 4), and how many surfels were visible."""
+        """Total cost with the moved parts at ``T`` (P, 4, 4), and how many surfels were visible.
+
+        With a tolerance, a moved surfel that coincides with a still one explains nothing new and is left out.
+        """
         p, n, cell, cost = self._layer(self._moving, *self._moving.posed(T))
         front = self._view.front(p, n, cell, self._cell_px)
-        visible = ~(self._front.hides(p, cell) | front.hides(p, cell))
+        margin_m = -self._tolerance_m if self._tolerance_m else SELF_OCCLUSION_M
+        visible = ~(self._front.hides(p, cell, margin_m) | front.hides(p, cell))
         still = ~front.hides(self._p, self._cell)
         return float(cost[visible].sum() + self._cost[still].sum()), int(visible.sum() + still.sum())

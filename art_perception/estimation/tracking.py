@@ -30,6 +30,7 @@ _MIN_LEVER_M = 0.02
 _SEARCH_CANDIDATES = 60
 _SEARCH_PAUSE = 30  # frames between searches at most
 _SEARCH_REACH = np.pi  # rad or m either way, for joints without limits
+_COASTING = 0.9  # share of the velocity that is predicted, so that motion nobody sees comes to rest
 _BASE_PATIENCE = 15  # frames that the base stays free after it last moved
 _BASE_REST = 5  # frames before freeing the base is tried again
 _BASE_STILL_M = 0.003
@@ -105,6 +106,7 @@ class Tracker:
         self._config = config or TrackingConfig()
         self._T_world_base = np.asarray(obj.T_world_base, float)
         self._model = _make_model(obj, self._config)
+        self._movable = np.flatnonzero(self._model.upper > self._model.lower).tolist()
         self._centre = self._model.dense.points.mean(1).astype(float)
         self.reset()
 
@@ -115,7 +117,7 @@ class Tracker:
         self._pose = Pose(np.clip(start, self._model.lower, self._model.upper), np.eye(4))
         self._velocity = np.zeros(J + 6)
         self._stamp_ns: int | None = None
-        self._unexplained = 0
+        self._unexplained = self._config.lost_frames
         self._search_at = 0 if q is None else 1
         self._base_free = self._base_rest = 0
         self._noise = 1.0
@@ -141,7 +143,7 @@ class Tracker:
 
     def _predict(self, stamp_ns: int) -> Pose:
         dt = 0.0 if self._stamp_ns is None else (stamp_ns - self._stamp_ns) * 1e-9
-        step = self._velocity * (dt if 0 < dt < _MAX_GAP_S else 0.0)
+        step = _COASTING * self._velocity * (dt if 0 < dt < _MAX_GAP_S else 0.0)
         J = len(self._pose.q)
         q = np.clip(self._pose.q + step[:J], self._model.lower, self._model.upper)
         return Pose(q, exp_se3(step[J:]) @ self._pose.base)
@@ -167,10 +169,10 @@ class Tracker:
     def _nearby(self, alignment: Alignment) -> Pose:
         """Try each joint a little before and after its prediction: what constant velocity misses."""
         best, lowest = alignment.predicted, alignment.cost(alignment.predicted)
-        for j, lever in enumerate(self._model.lever_m):
-            centre = best
+        for j in self._movable:
+            centre, step = best, self._config.search_step_m / self._model.lever_m[j]
             for offset in (-2, -1, 1, 2):
-                value = centre.q[j] + offset * self._config.search_step_m / lever
+                value = centre.q[j] + offset * step
                 candidate = centre.with_joint(j, np.clip(value, self._model.lower[j], self._model.upper[j]))
                 cost = alignment.cost(candidate)
                 if cost < lowest:
@@ -186,7 +188,7 @@ class Tracker:
     def _try_base(self, alignment: Alignment, pose: Pose) -> Pose:
         moved = self._refine(alignment, pose, True)
         gain = alignment.cost(pose) - alignment.cost(moved)
-        if gain < 0.1 * alignment.evidence(pose).visible.sum():
+        if gain < 0.05 * alignment.evidence(pose).visible.sum():
             self._base_rest = _BASE_REST
             return pose
         _log.info("the object's base has moved: estimating its pose")
@@ -198,36 +200,43 @@ class Tracker:
         seen = evidence.visible >= _MIN_EVIDENCE
         return not seen.any() or bool((evidence.quality[seen] < self._config.min_quality).any())
 
-    def _search(
-        self, alignment: Alignment, frame: RgbdFrame, pose: Pose, evidence: Evidence
-    ) -> tuple[Pose, Evidence]:
-        """Search every joint over its whole range, parents first; keep the result if it explains clearly more."""
+    def _search(self, alignment: Alignment, frame: RgbdFrame, pose: Pose, evidence: Evidence) -> tuple[Pose, Evidence]:
+        """Search every joint over its whole range; keep what the image confirms."""
         self._search_at = self._unexplained + max(self._config.lost_frames, min(self._unexplained, _SEARCH_PAUSE))
-        found = pose
-        for _ in range(len(pose.q)):
-            before = found
-            for j in range(len(pose.q)):
-                found = self._scan(alignment, found, j)
-            if found is before:
-                break
-        if found is not pose:
-            found_alignment = self._alignment(frame, found)
-            found = self._follow(found_alignment)
-            found_alignment.look(found)
-            found_evidence = found_alignment.evidence(found)
-            if self._improves(pose, evidence, found, found_evidence):
+        found = self._scan_all(alignment, pose)
+        for _ in range(2):
+            found, found_evidence = self._settle(frame, found)
+            changed = np.abs(found.q - pose.q) * self._model.lever_m > self._config.search_step_m
+            wrong = changed & ~self._confirmed(evidence, found_evidence)
+            if changed.any() and not wrong.any():
                 _log.info("the joints were searched for and found elsewhere")
                 self._pose, self._stamp_ns = found, None
                 self._unexplained = self._unexplained if self._is_suspicious(found_evidence) else 0
                 return found, found_evidence
+            found = Pose(np.where(wrong, pose.q, found.q), found.base)
         return pose, evidence
 
-    def _improves(self, old: Pose, old_evidence: Evidence, new: Pose, new_evidence: Evidence) -> bool:
-        """Whether every part whose joint changed is confirmed by the image, no less than it was."""
-        changed = np.abs(new.q - old.q) * self._model.lever_m > self._config.search_step_m
-        floor = np.maximum(self._config.min_quality, old_evidence.quality)[1:]
-        confirmed = (new_evidence.visible[1:] >= _MIN_EVIDENCE) & (new_evidence.quality[1:] >= floor)
-        return bool(changed.any() and confirmed[changed].all())
+    def _settle(self, frame: RgbdFrame, start: Pose) -> tuple[Pose, Evidence]:
+        """Follow from a pose far from the prediction."""
+        alignment = self._alignment(frame, start)
+        pose = self._follow(alignment)
+        alignment.look(pose)
+        return pose, alignment.evidence(pose)
+
+    def _confirmed(self, old: Evidence, new: Evidence) -> np.ndarray:
+        """(J,) whether the image confirms a joint's part well, and no less than before."""
+        floor = np.maximum(self._config.min_quality, old.quality)[1:]
+        return (new.visible[1:] >= _MIN_EVIDENCE) & (new.quality[1:] >= floor)
+
+    def _scan_all(self, alignment: Alignment, pose: Pose) -> Pose:
+        """Improve one joint after the other, parents first, until nothing changes."""
+        for _ in range(len(pose.q)):
+            before = pose
+            for j in self._movable:
+                pose = self._scan(alignment, pose, j)
+            if pose is before:
+                break
+        return pose
 
     def _scan(self, alignment: Alignment, pose: Pose, j: int) -> Pose:
         """Best value of one joint, or ``pose`` itself unless another one is clearly better."""
@@ -276,7 +285,8 @@ def _make_model(obj: ArticulatedObject, config: TrackingConfig) -> Model:
     bounds = np.array([_bounds(j, config) for j in obj.joints]).reshape(-1, 2)
     moves = _moved_parts(chain.parents)
     levers = np.array([_lever(joint, dense, moved) for joint, moved in zip(obj.joints, moves, strict=True)])
-    return Model(chain, moves, dense, dense.every(_COARSENESS), config.surfels_per_part, bounds[:, 0], bounds[:, 1], levers)
+    coarse = dense.every(_COARSENESS)
+    return Model(chain, moves, dense, coarse, config.surfels_per_part, bounds[:, 0], bounds[:, 1], levers)
 
 
 def _bounds(joint: Joint, config: TrackingConfig) -> tuple[float, float]:
