@@ -90,7 +90,7 @@ class ReconstructNode(Node):
         self._enabled = self._config.enabled
         self._closing = False
         self._found: Reconstruction | None = None
-        self._found_s = 0.0
+        self._found_s = self._pending_s = 0.0  # clip lengths behind the object, and behind the attempts under way
         self._stage = ""
         self._problem = ""
         self._frame_problem = ""
@@ -140,7 +140,7 @@ class ReconstructNode(Node):
         self._buffer = WindowBuffer(self._pipeline.window, self._camera.fixed_frame)
         self._first_ns = None
         self._span_s = 0.0
-        self._tried_s = self._found_s
+        self._tried_s = max(self._found_s, self._pending_s)
         self._last_frame_s = time.monotonic()
 
     def _poll(self) -> None:
@@ -179,6 +179,7 @@ class ReconstructNode(Node):
             done.set_result((False, str(error)))
             return done
         fixed = Window(window.frames, self._camera.fixed_frame)
+        self._pending_s = self._span_s
         replaced = self._worker.submit(Attempt(fixed, self._span_s, done))
         if replaced is not None:
             replaced.done.set_result((False, "replaced by a newer attempt"))
@@ -198,6 +199,7 @@ class ReconstructNode(Node):
         except Cancelled:
             outcome = False, "the node is shutting down"
         self._stage, self._seconds = "", time.monotonic() - start
+        self._pending_s = 0.0 if self._worker.waiting == 0 else self._pending_s
         attempt.done.set_result(outcome)
 
     def _on_progress(self, stage: str, _: float) -> None:
