@@ -28,6 +28,7 @@ _MIN_EVIDENCE = 15  # visible surfels below which a part's quality says nothing
 _MAX_GAP_S = 0.5
 _MIN_LEVER_M = 0.02
 _SEARCH_CANDIDATES = 60
+_SEARCH_FINALISTS = 3
 _SEARCH_PAUSE = 30  # frames between searches at most
 _SEARCH_REACH = np.pi  # rad or m either way, for joints without limits
 _COASTING = 0.9  # share of the velocity that is predicted, so that motion nobody sees comes to rest
@@ -203,7 +204,7 @@ class Tracker:
     def _search(self, alignment: Alignment, frame: RgbdFrame, pose: Pose, evidence: Evidence) -> tuple[Pose, Evidence]:
         """Search every joint over its whole range; keep what the image confirms."""
         self._search_at = self._unexplained + max(self._config.lost_frames, min(self._unexplained, _SEARCH_PAUSE))
-        found = self._scan_all(alignment, pose)
+        found = self._scan_all(alignment, frame, pose)
         for _ in range(2):
             found, found_evidence = self._settle(frame, found)
             changed = np.abs(found.q - pose.q) * self._model.lever_m > self._config.search_step_m
@@ -224,29 +225,30 @@ class Tracker:
         return pose, alignment.evidence(pose)
 
     def _confirmed(self, old: Evidence, new: Evidence) -> np.ndarray:
-        """(J,) whether the image confirms a joint's part well, and no less than before."""
-        floor = np.maximum(self._config.min_quality, old.quality)[1:]
+        """(J,) whether the image confirms a part well, and hardly less than before."""
+        floor = np.maximum(self._config.min_quality, old.quality - 0.1)[1:]
         return (new.visible[1:] >= _MIN_EVIDENCE) & (new.quality[1:] >= floor)
 
-    def _scan_all(self, alignment: Alignment, pose: Pose) -> Pose:
+    def _scan_all(self, alignment: Alignment, frame: RgbdFrame, pose: Pose) -> Pose:
         """Improve one joint after the other, parents first, until nothing changes."""
         for _ in range(len(pose.q)):
             before = pose
             for j in self._movable:
-                pose = self._scan(alignment, pose, j)
+                found = self._scan(alignment, pose, j)
+                pose = max(found, key=lambda p: _quality(self._settle(frame, p)[1])) if len(found) > 1 else found[0]
             if pose is before:
                 break
         return pose
 
-    def _scan(self, alignment: Alignment, pose: Pose, j: int) -> Pose:
-        """Best value of one joint, or ``pose`` itself unless another one is clearly better."""
+    def _scan(self, alignment: Alignment, pose: Pose, j: int) -> list[Pose]:
+        """Poses with the best values of one joint, or ``pose`` itself when none is clearly better."""
         lower = max(self._model.lower[j], pose.q[j] - _SEARCH_REACH)
         upper = min(self._model.upper[j], pose.q[j] + _SEARCH_REACH)
         count = int(np.ceil((upper - lower) * self._model.lever_m[j] / self._config.search_step_m)) + 1
         values = np.linspace(lower, upper, min(max(count, 2), _SEARCH_CANDIDATES))
-        costs, visible = alignment.scan(pose, j, np.append(pose.q[j], values), self._config.search_step_m)
-        best = int(np.argmin(costs[1:]))
-        return pose.with_joint(j, values[best]) if costs[0] - costs[1:][best] > max(5.0, 0.03 * visible) else pose
+        costs, visible = alignment.scan(pose, j, np.append(values, pose.q[j]), self._config.search_step_m)
+        good = [i for i in _minima(costs[:-1]) if costs[-1] - costs[i] > max(5.0, 0.03 * visible)]
+        return [pose.with_joint(j, values[i]) for i in good[:_SEARCH_FINALISTS]] or [pose]
 
     def _commit(self, stamp_ns: int, pose: Pose, evidence: Evidence) -> TrackState:
         seen = evidence.visible >= _MIN_EVIDENCE
@@ -275,6 +277,13 @@ def _quality(evidence: Evidence) -> float:
     """Worst share of agreement among the parts of which something is measured; 0 when nothing is."""
     known = evidence.agree + evidence.contradict >= _MIN_EVIDENCE
     return float(evidence.quality[known].min()) if known.any() else 0.0
+
+
+def _minima(costs: np.ndarray) -> np.ndarray:
+    """Indices of the local minima, lowest first."""
+    padded = np.concatenate([[np.inf], costs, [np.inf]])
+    index = np.flatnonzero((costs <= padded[:-2]) & (costs < padded[2:]))
+    return index[np.argsort(costs[index])]
 
 
 def _make_model(obj: ArticulatedObject, config: TrackingConfig) -> Model:
