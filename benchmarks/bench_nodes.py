@@ -1,6 +1,6 @@
 """Play a bag at 30 Hz through track_node: frames lost, and the time from image to joint_states.
 
-``python benchmarks/bench_nodes.py --bag CLIP`` uses a recording with ground truth; without ``--bag`` a clip is simulated.
+``python benchmarks/bench_nodes.py --bag CLIP`` uses a recording with ground truth; without it a clip is simulated.
 The image's arrival is taken from the camera pose of the same stamp, which is published just before it.
 """
 
@@ -27,7 +27,10 @@ from art_perception.io.bag import BagWriter, bag_info, read_ground_truth
 from art_perception.io.messages import stamp_ns
 
 SETTLE_S = 3.0
-TRANSPORT = {"FASTRTPS_DEFAULT_PROFILES_FILE": str(ROOT / "config" / "fastdds_large_data.xml")}
+TRANSPORT = {
+    name: str(ROOT / "config" / "fastdds_large_data.xml")
+    for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+}
 
 
 def simulate_bag(path: Path, frames: int) -> None:
