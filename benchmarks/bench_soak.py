@@ -44,8 +44,9 @@ def start(ros: Graph, bag: Path) -> dict[str, Process]:
     if truth is not None:
         (ros.folder / "truth.urdf").write_text(truth.robot_description)
         track["urdf"] = ros.folder / "truth.urdf"
+    apart = {"robot_description": "found"}
     return {
-        "reconstruct": ros.start("reconstruct", {"use_sim_time": True}, remaps={"robot_description": "found"}, env=TRANSPORT),
+        "reconstruct": ros.start("reconstruct", {"use_sim_time": True}, remaps=apart, env=TRANSPORT),
         "track": ros.start("track", track, env=TRANSPORT),
         "replay": ros.start("replay", {"bag": bag.resolve(), "loop": True}, env=TRANSPORT),
     }
