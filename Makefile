@@ -24,8 +24,9 @@ lint: $(VENV)/.ready-dev ## ruff and mypy
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 
-sample: $(VENV)/.ready ## render the clip that `make demo` uses again
+sample: $(VENV)/.ready ## render the bundled clip and the picture of the README again
 	$(RUN) tools/make_sample.py
+	$(RUN) tools/make_figure.py
 
 clean: ## remove the .venv, build folders, caches and results
 	rm -rf $(VENV) build install log *.egg-info .pytest_cache .ruff_cache .mypy_cache

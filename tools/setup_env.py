@@ -138,7 +138,7 @@ def pip(python: Path, *arguments: str) -> None:
     quiet = [] if sys.stdout.isatty() else ["--quiet"]
     say(f"pip {' '.join(arguments)}")
     command = [python, "-m", "pip", "--disable-pip-version-check", *quiet, *arguments]
-    if subprocess.run(command, check=False).returncode:
+    if subprocess.run(command, check=False, env={**os.environ, "PYTHONWARNINGS": "ignore"}).returncode:
         fail("pip could not install that (its message is above): check the network, then run the same command again")
 
 

@@ -109,10 +109,10 @@ def run_bag(
         read = time.perf_counter()
         found = reconstruct(window, config, name, _between(progress, READ, RECONSTRUCTED))
         reconstructed = time.perf_counter()
-        frames = recording.frames(bag) if count > len(window.frames) else iter(window.frames)
-        stamps_s, q = joint_values(
-            found, _reporting(frames, "tracking", progress, RECONSTRUCTED, TRACKED, count), config
-        )
+        stamps_s, q = np.array([frame.stamp_s for frame in window.frames]), found.motion.q
+        if count > len(window.frames):
+            frames = _reporting(recording.frames(bag), "tracking", progress, RECONSTRUCTED, TRACKED, count)
+            stamps_s, q = joint_values(found, frames, config.tracking)
         done = time.perf_counter()
         seconds = {"reading": read - start, **found.seconds, "tracking": done - reconstructed, "total": done - start}
         result = Result(window.fixed_frame, str(bag), found.object.joints, stamps_s, q, seconds)

@@ -6,16 +6,19 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from art_perception.estimation.tracking import Tracker
-from art_perception.pipeline import Config, Reconstruction
+from art_perception.estimation.tracking import Tracker, TrackingConfig
+from art_perception.pipeline import Reconstruction
 from art_perception.types import RgbdFrame
 
 
-def joint_values(found: Reconstruction, frames: Iterable[RgbdFrame], config: Config) -> tuple[np.ndarray, np.ndarray]:
+def joint_values(
+    found: Reconstruction, frames: Iterable[RgbdFrame], config: TrackingConfig
+) -> tuple[np.ndarray, np.ndarray]:
     """Joint values of a whole clip.
 
-    Frames of the window keep the values estimated with all of them together. A frame in between is tracked, starting
-    from the interpolation of its neighbours, and falls back to that interpolation where the object is not visible.
+    Frames of the window keep the values estimated with all of them together. The tracker adds what happens in between:
+    its value, less its deviation from the window's values nearby, which is the model's error and not a motion. Where a
+    part is not visible, its value is interpolated.
 
     Args:
         found: the object and its motion within the window.
@@ -25,23 +28,32 @@ def joint_values(found: Reconstruction, frames: Iterable[RgbdFrame], config: Con
     Returns:
         Stamps (F,) in seconds and values (F, J), rad or m.
     """
-    stamps_ns = np.array([frame.stamp_ns for frame in found.window.frames])
-    row = {int(stamp): t for t, stamp in enumerate(stamps_ns)}
-    tracker: Tracker | None = None
-    stamps_s, values = [], []
+    window_ns = np.array([frame.stamp_ns for frame in found.window.frames])
+    tracker = Tracker(found.object, config)
+    stamps_ns, rows = [], []
     for frame in frames:
-        stamps_s.append(frame.stamp_s)
-        if frame.stamp_ns in row:
-            values.append(found.motion.q[row[frame.stamp_ns]])
-            continue
-        tracker = tracker or Tracker(found.object, config.tracking)
-        guess = _interpolated(frame.stamp_ns, stamps_ns, found.motion.q)
+        guess = interpolate(np.array([frame.stamp_ns]), window_ns, found.motion.q)[0]
         state = tracker.update(frame, guess)
-        values.append(state.q if state.tracked else guess)
-    return np.array(stamps_s), np.array(values)
+        visible = state.tracked & (state.joint_quality >= config.min_quality)
+        stamps_ns.append(frame.stamp_ns)
+        rows.append(np.where(visible, state.q, np.nan))
+    stamps = np.array(stamps_ns)
+    return stamps * 1e-9, combine(stamps, np.array(rows), window_ns, found.motion.q)
 
 
-def _interpolated(stamp_ns: int, stamps_ns: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Joint values (J,) between the window's frames; the nearest end's outside."""
-    seconds = (stamps_ns - stamps_ns[0]) * 1e-9
-    return np.array([np.interp((stamp_ns - stamps_ns[0]) * 1e-9, seconds, column) for column in q.T])
+def combine(stamps_ns: np.ndarray, tracked: np.ndarray, window_ns: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Merge tracked values (F, J), NaN where there is none, with the window's values (T, J) into values (F, J)."""
+    base = interpolate(stamps_ns, window_ns, q)
+    deviation = tracked - base
+    in_window = np.isin(stamps_ns, window_ns)
+    for j, column in enumerate(deviation.T):
+        known = in_window & np.isfinite(column)
+        if known.any():
+            column -= interpolate(stamps_ns, stamps_ns[known], deviation[known, j : j + 1])[:, 0]
+    return base + np.where(np.isfinite(deviation) & ~in_window[:, None], deviation, 0.0)
+
+
+def interpolate(stamps_ns: np.ndarray, known_ns: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Interpolate values (T, J) known at ``known_ns`` (T,) linearly; constant outside. Returns (F, J)."""
+    seconds, known = (1e-9 * (stamps - known_ns[0]) for stamps in (stamps_ns, known_ns))
+    return np.stack([np.interp(seconds, known, column) for column in values.T], -1)
