@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,6 +89,12 @@ def test_every_summary_is_a_command():
         assert callable(find_command(name))
     with pytest.raises(UsageError):
         find_command("train_")
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/contract.md"])
+def test_documents_name_existing_commands(document):
+    text = (Path(__file__).parents[1] / document).read_text()
+    assert set(re.findall(r"art-perception (\w+)", text)) - {"COMMAND"} <= set(SUMMARIES)
 
 
 def test_interrupt_is_quiet(monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""The set-up behind `make demo` and `make test`: never CUDA by accident, never sudo, one sentence when it cannot go on."""
+"""The set-up behind `make demo` and `make test`: no CUDA by accident, no sudo, one sentence when it cannot go on."""
 
 import importlib.util
 import json
