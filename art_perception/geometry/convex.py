@@ -48,7 +48,8 @@ def convex_pieces(mesh: Mesh, max_pieces: int, margin_m: float = 0.002, max_face
         return (whole,)
     axes = _flat_directions(light)
     crumb = CRUMB * solid.volume()
-    done, waiting = [], [_piece(solid, margin_m)]
+    done: list[_Piece] = []
+    waiting = [_piece(solid, margin_m)]
     while waiting:
         worst = max(waiting, key=lambda p: p.cost)
         waiting.remove(worst)
