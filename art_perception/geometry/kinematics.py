@@ -57,6 +57,5 @@ def displacements(chain: Chain, q: Array) -> Array:
 def with_base(D: Array) -> Array:
     """Prepend the identity displacement of the base: (..., J, 4, 4) -> (..., J + 1, 4, 4)."""
     xp = namespace(D)
-    eye = xp.zeros_like(D[..., :1, :, :]) if D.shape[-3] else np.zeros((*D.shape[:-3], 1, 4, 4))
-    eye[..., range(4), range(4)] = 1
-    return (np.concatenate if xp is np else xp.cat)([eye, D], -3)
+    eye = np.eye(4, dtype=D.dtype) if xp is np else xp.eye(4, dtype=D.dtype, device=D.device)
+    return (np.concatenate if xp is np else xp.cat)([xp.broadcast_to(eye, (*D.shape[:-3], 1, 4, 4)), D], -3)
