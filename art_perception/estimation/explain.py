@@ -1,9 +1,9 @@
 """Does a motion explain a surface? Ask every other frame what it saw where the surface would then have been.
 
-If a frame saw *through* that place, the motion is refuted; if it saw a surface there (of similar brightness detail: shading changes as parts turn), it
-is supported; if something nearer hid the place, nothing is learned. This uses the whole window instead of one flow
-step and needs no texture. With the identity motion the same test is classic change detection: it finds what is
-static.
+If a frame saw *through* that place, the motion is refuted; if it saw a surface there, the motion is supported, unless the
+brightness detail differs (detail only: shading changes as parts turn); if something nearer hid the place, nothing is
+learned. This uses the whole window instead of one flow step and needs no texture. With the identity motion the same test
+is classic change detection: it finds what is static.
 """
 
 from __future__ import annotations

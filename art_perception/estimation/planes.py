@@ -23,9 +23,7 @@ _HINGE_OFFSET_M = 0.02  # how far a hinge usually lies from the plane of what it
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MovingPlane:
-    """Planes ``normals . p = offsets`` of one patch in the given frames (ascending); support counts the points
-    behind them.
-    """
+    """Planes ``normals . p = offsets`` of one patch per frame (ascending), and how many points they hold."""
 
     frames: np.ndarray
     normals: np.ndarray
