@@ -18,9 +18,11 @@ from unittest import mock
 import pytest
 
 import art_perception
+from art_perception.cli.doctor import LIBRARIES
 
 ROOT = Path(__file__).parents[1]
-NEW_NAME = {"cv2": "opencv-python-headless", "yaml": "pyyaml", "skimage": "scikit-image", "PIL": "pillow"}
+NEW_NAME = {"cv2": "opencv-python-headless", "skimage": "scikit-image", "PIL": "pillow"}
+OPTIONAL = {"pytorch3d"}  # used when importable, has a twin
 SHIPPED = ("art_perception", "config", "launch", "resource", "scripts", "setup.py", "setup.cfg", "pyproject.toml")
 pytestmark = pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="needs a source checkout")
 
@@ -87,7 +89,13 @@ def test_entry_points_exist_and_nodes_have_a_wrapper(setup):
 def test_imports_are_required(setup, imported, package_xml):
     ros = {element.text for element in package_xml.findall("exec_depend")}
     required = names(setup["install_requires"])
-    assert {NEW_NAME.get(module, module) for module in imported} - required - ros == set()
+    wanted = {NEW_NAME.get(module, module) for module in imported - OPTIONAL}
+    assert wanted - required - ros == set()
+    assert required - wanted == {"pycollada"}, "required but never imported"
+
+
+def test_the_doctor_looks_at_every_requirement(setup):
+    assert set(LIBRARIES.values()) == names(setup["install_requires"])
 
 
 def test_ros_imports_are_in_package_xml(imported, package_xml):
