@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from art_perception.geometry.mesh import mass_properties, transformed
 from art_perception.types import ArticulatedObject, Joint, JointType, Mesh, Part
 
 URDF_FILE = "object.urdf"
+BASE_JOINT = "fixed_frame_to_base"
 GREY = np.array([180.0, 180.0, 180.0])
 
 
@@ -53,7 +54,8 @@ def write_urdf(obj: ArticulatedObject, folder: Path, config: UrdfConfig | None =
         OutputError: a file cannot be written.
     """
     config = config or UrdfConfig()
-    names = _link_names(obj)
+    names = _unique_names((part.name for part in obj.parts), {obj.fixed_frame})
+    joint_names = _unique_names((joint.name for joint in obj.joints), {BASE_JOINT})
     frames = _link_frames(obj)
     try:
         (folder / "meshes").mkdir(parents=True, exist_ok=True)
@@ -63,9 +65,9 @@ def write_urdf(obj: ArticulatedObject, folder: Path, config: UrdfConfig | None =
         for part in obj.parts:
             _add_link(robot, part, names[part.name], frames[part.name], folder, config)
         base = obj.parts[0].name
-        _add_joint_frame(robot, "fixed_frame_to_base", "fixed", obj.fixed_frame, names[base], obj.T_world_base)
+        _add_joint_frame(robot, BASE_JOINT, "fixed", obj.fixed_frame, names[base], obj.T_world_base)
         for joint in obj.joints:
-            _add_joint(robot, joint, names, frames, config)
+            _add_joint(robot, joint_names[joint.name], joint, names, frames, config)
         ET.indent(robot)
         path = folder / URDF_FILE
         ET.ElementTree(robot).write(path, encoding="utf-8", xml_declaration=True)
@@ -81,17 +83,15 @@ def safe_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "_", name)
 
 
-def _link_names(obj: ArticulatedObject) -> dict[str, str]:
-    """Safe, unique link name of every part; none equals the root link."""
-    taken = {obj.fixed_frame}
-    names: dict[str, str] = {}
-    for part in obj.parts:
-        name = safe_name(part.name) or "part"
-        while name in taken:
-            name += "_"
-        taken.add(name)
-        names[part.name] = name
-    return names
+def _unique_names(names: Iterable[str], taken: set[str]) -> dict[str, str]:
+    """Map every name to a safe one; none equals another or one of ``taken``."""
+    safe: dict[str, str] = {}
+    for name in names:
+        candidate = safe_name(name) or "part"
+        while candidate in taken or candidate in safe.values():
+            candidate += "_"
+        safe[name] = candidate
+    return safe
 
 
 def _link_frames(obj: ArticulatedObject) -> dict[str, np.ndarray]:
@@ -140,7 +140,9 @@ def _add_link(
         material = ET.SubElement(element, "material", name=f"{name}_color")
         ET.SubElement(material, "color", rgba=_numbers([*color, 1]))
     for i, piece in enumerate(p for p in part.collision if len(p.faces)):
-        write_obj(transformed(piece, T_link_world), folder / "meshes" / f"{name}_collision_{i}.obj")
+        write_obj(
+            replace(transformed(piece, T_link_world), colors=None), folder / "meshes" / f"{name}_collision_{i}.obj"
+        )
         _add_mesh(link, "collision", f"meshes/{name}_collision_{i}.obj")
 
 
@@ -173,13 +175,16 @@ def _add_joint_frame(
 
 
 def _add_joint(
-    robot: ET.Element, joint: Joint, names: dict[str, str], frames: dict[str, np.ndarray], config: UrdfConfig
+    robot: ET.Element,
+    name: str,
+    joint: Joint,
+    names: dict[str, str],
+    frames: dict[str, np.ndarray],
+    config: UrdfConfig,
 ) -> None:
     T_parent_child = inverse(frames[joint.parent]) @ frames[joint.child]
     T_parent_child[:3, :3] = np.eye(3)  # exactly, instead of up to rounding
-    element = _add_joint_frame(
-        robot, safe_name(joint.name), joint.type.value, names[joint.parent], names[joint.child], T_parent_child
-    )
+    element = _add_joint_frame(robot, name, joint.type.value, names[joint.parent], names[joint.child], T_parent_child)
     if joint.type is JointType.FIXED:
         return
     ET.SubElement(element, "axis", xyz=_numbers(frames[joint.child][:3, :3].T @ joint.axis))
@@ -205,11 +210,19 @@ def rpy_from_matrix(R: np.ndarray) -> np.ndarray:
 
 
 def write_obj(mesh: Mesh, path: Path) -> None:
-    """Write a Wavefront OBJ; colours go behind the coordinates of each vertex (read by trimesh, MeshLab, assimp)."""
+    """Write a Wavefront OBJ.
+
+    Colours go behind the coordinates of each vertex (read by trimesh, MeshLab, assimp); their mean goes into a material
+    file for programs that know only materials, such as RViz.
+    """
+    lines = []
     if mesh.colors is None:
-        vertices = [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in mesh.vertices.tolist()]
+        lines += [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in mesh.vertices.tolist()]
     else:
+        mean = " ".join(f"{c:.4f}" for c in mesh.colors.mean(0) / 255)
+        path.with_suffix(".mtl").write_text(f"newmtl mean\nKa {mean}\nKd {mean}\nKs 0 0 0\nillum 1\n")
+        lines += [f"mtllib {path.stem}.mtl", "usemtl mean"]
         rows = np.hstack([mesh.vertices, mesh.colors / 255]).tolist()
-        vertices = [f"v {x:.6f} {y:.6f} {z:.6f} {r:.4f} {g:.4f} {b:.4f}" for x, y, z, r, g, b in rows]
-    faces = [f"f {a} {b} {c}" for a, b, c in (mesh.faces + 1).tolist()]
-    path.write_text("\n".join([*vertices, *faces, ""]))
+        lines += [f"v {x:.6f} {y:.6f} {z:.6f} {r:.4f} {g:.4f} {b:.4f}" for x, y, z, r, g, b in rows]
+    lines += [f"f {a} {b} {c}" for a, b, c in (mesh.faces + 1).tolist()]
+    path.write_text("\n".join([*lines, ""]))
