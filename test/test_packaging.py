@@ -104,6 +104,11 @@ def test_ros_imports_are_in_package_xml(imported, package_xml):
     assert ros | (imported & {"launch", "launch_ros"}) <= depends
 
 
+def test_package_xml_names_nothing_twice(package_xml):
+    depends = [element.text for element in package_xml.findall("exec_depend")]
+    assert len(depends) == len(set(depends))
+
+
 def test_pins_are_exact_and_cover_the_ranges(setup):
     assert all(re.search(r"==[\w.]+$", pin) for pin in pins())
     assert names(setup["install_requires"]) | names(setup["extras_require"]["ros"]) <= names(pins())
