@@ -24,8 +24,6 @@ from art_perception.types import RgbdFrame
 
 PoseSource = Literal["topic", "odom", "tf", "static"]
 
-# a colour image older than the newest one by this much waits no longer; DDS may take 3 s to send a lost one again
-PATIENCE_NS = 4_000_000_000
 MAX_OFFSET_NS = 50_000_000
 DEFAULT_PERIOD_NS = 33_333_333
 _CAMERA = "<camera>"  # child frame of poses that are the optical frame's own
@@ -92,6 +90,7 @@ class FrameAssembler:
             transforms (odom), transforms only (tf), or a camera that stands still (static).
         fixed_frame: frame of the camera poses; required for tf, otherwise taken from the messages.
         has_mask: wait for masks as well.
+        patience_s: a colour image older than the newest one by this much waits no longer.
 
     Attributes:
         fixed_frame: frame of the camera poses, empty until known.
@@ -100,7 +99,14 @@ class FrameAssembler:
         problem: why the last of them was dropped.
     """
 
-    def __init__(self, pose_source: PoseSource = "topic", fixed_frame: str = "", *, has_mask: bool = False) -> None:
+    def __init__(
+        self,
+        pose_source: PoseSource = "topic",
+        fixed_frame: str = "",
+        *,
+        has_mask: bool = False,
+        patience_s: float = 1.0,
+    ) -> None:
         if pose_source not in get_args(PoseSource):
             raise FrameError(f"pose_source is '{pose_source}': choose one of {', '.join(get_args(PoseSource))}")
         if pose_source == "tf" and not fixed_frame:
@@ -110,6 +116,7 @@ class FrameAssembler:
         self.problem = ""
         self._pose_source = pose_source
         self.has_mask = has_mask
+        self._patience_ns = round(patience_s * 1e9)
         self._tree = TransformTree()
         self._newest_ns: int | None = None
         self._warned = False
@@ -211,7 +218,7 @@ class FrameAssembler:
             except FrameError as error:
                 self._drop(str(error))
         if self._newest_ns is not None:
-            oldest_ns = (self._color[0].stamp_ns if self._color else self._newest_ns) - PATIENCE_NS
+            oldest_ns = (self._color[0].stamp_ns if self._color else self._newest_ns) - self._patience_ns
             for stream in (self._depth, self._mask, self._camera):
                 stream.forget_before(oldest_ns)
         return out
@@ -219,7 +226,7 @@ class FrameAssembler:
     def _is_ready(self, color: AnyImage) -> bool:
         assert self._newest_ns is not None
         stamp = color.stamp_ns
-        if self._newest_ns - stamp > PATIENCE_NS:
+        if self._newest_ns - stamp > self._patience_ns:
             return True
         # calibration often comes once only: wait for its own stamp no longer than until the next image
         camera = self._camera.nearest(stamp)

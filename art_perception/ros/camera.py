@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 FOLLOW_PERIOD_S = 0.25  # how often subscriptions are compared with what the publishers offer
 BACKWARD_NS = 100_000_000  # poses may arrive this much out of order before it counts as a jump of time
+PATIENCE_S = 4.0  # DDS may take 3 s to send a lost image again
 RESTART_S = 1.0  # after one stream's time went back, how long the colour stream may take to follow
 
 
@@ -80,7 +81,7 @@ class CameraInput:
         self._on_frame = on_frame
         self._on_jump = on_jump
         self._with_mask = with_mask
-        self._assembler = FrameAssembler(config.pose_source, config.fixed_frame)
+        self._assembler = FrameAssembler(config.pose_source, config.fixed_frame, patience_s=PATIENCE_S)
         self._inputs: list[TopicInput] = []
         self._mask: TopicInput | None = None
         self._newest_ns: dict[str, int] = {}
