@@ -22,7 +22,7 @@ from art_perception.geometry.kinematics import chain_of, displacements, with_bas
 from art_perception.geometry.lie import inverse, transform
 from art_perception.geometry.mesh import empty_mesh, sample_surface, simplified, smoothed
 from art_perception.geometry.voxels import Grid, grid_around, keep_large, refine, surface, tidy
-from art_perception.types import Mesh, Part, PartMotion, Window
+from art_perception.types import UNLABELLED, Mesh, Part, PartMotion, Window
 
 log = logging.getLogger(__name__)
 
@@ -112,12 +112,12 @@ def _views(window: Window, motion: PartMotion, max_frames: int) -> list[_View]:
     views = []
     for t in chosen:
         frame = window.frames[t]
-        nearest, smooth = _neighbourhood(frame.depth_m)
+        nearest, smooth = _neighbourhood(frame.depth_m, frame.K[0, 0])
         views.append(
             _View(
                 depth_m=np.append(frame.depth_m, np.float32(0)),
                 nearest_m=np.append(nearest, np.float32(0)),
-                label=np.append(np.where(smooth, motion.labels[t], 255), 255),
+                label=np.append(np.where(smooth, _without_speckles(motion.labels[t]), UNLABELLED), UNLABELLED),
                 color=np.concatenate([frame.color.reshape(-1, 3), np.zeros((1, 3), np.uint8)]),
                 K=frame.K,
                 size=frame.depth_m.shape,
@@ -128,18 +128,33 @@ def _views(window: Window, motion: PartMotion, max_frames: int) -> list[_View]:
     return views
 
 
-def _neighbourhood(depth_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Nearest depth of the 3x3 neighbourhood (0 when one pixel lacks depth), and whether it holds no depth step."""
+def _neighbourhood(depth_m: np.ndarray, focal_px: float) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest depth of the 3x3 neighbourhood (0 when one pixel lacks depth), and which pixels lie on a surface.
+
+    A pixel well behind one neighbour and well before another mixes the two sides of a depth step.
+    """
     import cv2
 
     kernel = np.ones((3, 3), np.uint8)
     nearest = cv2.erode(depth_m, kernel)
     farthest = cv2.dilate(depth_m, kernel)
-    return nearest, (depth_m > 0) & (farthest - nearest < 0.05 * depth_m)
+    step = max(0.01, 3 / focal_px) * depth_m  # three pixels of a surface at 45 degrees
+    return nearest, (depth_m > 0) & ((depth_m - nearest < step) | (farthest - depth_m < step))
+
+
+def _without_speckles(label: np.ndarray) -> np.ndarray:
+    """Labels (H, W) without pixels that fewer than two of their eight neighbours agree with."""
+    import cv2
+
+    out = np.full_like(label, UNLABELLED)
+    for k in np.unique(label):
+        same = (label == k).astype(np.uint8)
+        out[(cv2.boxFilter(same, -1, (3, 3), normalize=False) >= 3) & (same > 0)] = k
+    return out
 
 
 def _fuse_part(name: str, label: int, views: list[_View], config: FuseConfig) -> Part:
-    points = _measured_points(label, views)
+    points = _measured_points(label, views, config.min_share)
     if len(points) < config.min_pixels:
         log.warning("part '%s' has %d measured points, too few for a mesh", name, len(points))
         return Part(name, empty_mesh(), (), 0.0)
@@ -155,20 +170,26 @@ def _fuse_part(name: str, label: int, views: list[_View], config: FuseConfig) ->
     return Part(name, mesh, pieces, _observed_share(mesh, grid.positions(seen), grid.voxel_m))
 
 
-def _measured_points(label: int, views: list[_View], max_per_frame: int = 20_000) -> np.ndarray:
-    """Depth pixels of a part (N, 3) in the part's frame at zero joint values, outliers at the far ends dropped."""
+def _measured_points(label: int, views: list[_View], min_share: float, max_per_frame: int = 20_000) -> np.ndarray:
+    """Depth pixels of a part (N, 3) in the part's frame at zero joint values, without far outliers."""
     clouds = [np.zeros((0, 3))]
     for view in views:
         pixel = np.flatnonzero(view.label[:-1] == label)
         pixel = pixel[:: max(1, len(pixel) // max_per_frame)]
         local = rays(view.size, view.K).reshape(-1, 3)[pixel] * view.depth_m[pixel, None]
         clouds.append(transform(inverse(view.T_camera_world @ view.D[label]), local))
-    points = np.concatenate(clouds)
+    return _without_outliers(np.concatenate(clouds), min_share)
+
+
+def _without_outliers(points: np.ndarray, min_share: float, cells: int = 50) -> np.ndarray:
+    """Drop clusters of points (N, 3) far smaller than the largest one, so that they do not stretch the grid."""
     if len(points) < 2:
         return points
-    low, high = np.percentile(points, [0.5, 99.5], axis=0)
-    slack = 0.1 * (high - low) + 0.03
-    return points[((points > low - slack) & (points < high + slack)).all(-1)]
+    size = max(float(np.ptp(points, axis=0).max()) / cells, 1e-3)
+    grid = grid_around(points, size, size)
+    cell = grid.flat_index(points)
+    count = np.bincount(cell, minlength=int(np.prod(grid.shape))).reshape(grid.shape)
+    return points[keep_large(count > 0, count, min_share).ravel()[cell]]
 
 
 def _grid(points: np.ndarray, config: FuseConfig) -> Grid:

@@ -1,0 +1,218 @@
+"""Fusing a window rendered here from boxes: closed meshes within a voxel or two of the truth where it was seen."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from object_tools import box_mesh, make_joint, tilted_pose
+from scipy.spatial import cKDTree
+
+from art_perception.estimation.fuse import FuseConfig, fuse_parts
+from art_perception.geometry.camera import rays
+from art_perception.geometry.kinematics import chain_of, displacements, with_base
+from art_perception.geometry.lie import inverse, transform
+from art_perception.geometry.mesh import is_watertight, sample_surface, signed_volume
+from art_perception.types import UNLABELLED, ArticulatedObject, JointType, PartMotion, RgbdFrame, Window
+from art_perception.urdf.check import check_urdf
+from art_perception.urdf.writer import write_urdf
+
+SHAPE = (120, 160)
+K = np.array([[140.0, 0, 79.5], [0, 140.0, 59.5], [0, 0, 1]])
+BODY = (np.array([0.0, 0, 0.3]), np.array([0.3, 0.4, 0.6]))  # centre and size, metres
+DOOR = (np.array([0.17, 0, 0.3]), np.array([0.02, 0.4, 0.6]))
+COLORS = np.array([[200, 100, 50], [50, 100, 200], [10, 250, 10]], np.uint8)
+HINGE = make_joint("joint_1", "base", "part_1", JointType.REVOLUTE, [0, 0, -1], [0.16, -0.2, 0.3], (0.0, 1.2))
+VOXEL = 0.006
+
+
+def look_at(eye, target):
+    z = (target - eye) / np.linalg.norm(target - eye)
+    x = np.cross(z, [0, 0, 1.0])
+    x /= np.linalg.norm(x)
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = np.stack([x, np.cross(z, x), z], 1), eye
+    return T
+
+
+def hit_box(origin, direction, box):
+    """Depth along rays (N, 3) at which they enter an axis-aligned box, inf where they miss."""
+    center, size = box
+    with np.errstate(divide="ignore", invalid="ignore"):
+        near, far = ((center + s * size / 2 - origin) / direction for s in (-0.5 * 2, 0.5 * 2))
+    enter, leave = np.minimum(near, far).max(-1), np.maximum(near, far).min(-1)
+    return np.where((enter <= leave) & (enter > 0), enter, np.inf)
+
+
+def render(boxes, joints, q, cameras, noise_m=0.0, wall_x=-1.0):
+    """Depth, labels and colours of boxes, box k moving with joint k - 1, before a wall."""
+    rng = np.random.default_rng(0)
+    D = with_base(displacements(chain_of(joints), q))
+    local = rays(SHAPE, K).reshape(-1, 3).astype(float)
+    frames, labels = [], []
+    for t, T in enumerate(cameras):
+        depth = (wall_x - T[0, 3]) / (local @ T[:3, :3].T)[:, 0]
+        label = np.full(len(local), UNLABELLED, np.uint8)
+        for k, box in enumerate(boxes):
+            T_part = inverse(D[t, min(k, len(joints))]) @ T
+            hit = hit_box(T_part[:3, 3], local @ T_part[:3, :3].T, box)
+            label = np.where(hit < depth, np.uint8(k), label)
+            depth = np.minimum(depth, hit)
+        depth = np.where((depth > 0) & (depth < 5), depth + noise_m * rng.normal(size=len(depth)), 0)
+        color = np.where((label < 3)[:, None], COLORS[np.minimum(label, 2)], 90).astype(np.uint8)
+        frames.append(
+            RgbdFrame(t * 10**8, color.reshape(*SHAPE, 3), depth.reshape(SHAPE).astype(np.float32), K, T)
+        )
+        labels.append(label.reshape(SHAPE))
+    return Window(tuple(frames)), PartMotion(np.stack(labels), tuple(joints), q)
+
+
+def cabinet(frames=16, spread_deg=35, noise_m=0.001):
+    angles = np.radians(np.linspace(-spread_deg, spread_deg, frames))
+    cameras = [look_at(np.array([1.1 * np.cos(a), 1.1 * np.sin(a), 0.75]), BODY[0]) for a in angles]
+    return render((BODY, DOOR), (HINGE,), np.linspace(0, 1.0, frames)[:, None], cameras, noise_m)
+
+
+def truth(box):
+    return box_mesh(*box)
+
+
+def seen_points(box, k, window, motion, count=6000):
+    """Points of a box surface, at zero joint values, that some frame sees."""
+    points = sample_surface(truth(box), count, np.random.default_rng(0))
+    D = with_base(displacements(chain_of(motion.joints), motion.q))
+    seen = np.zeros(count, bool)
+    for t, frame in enumerate(window.frames):
+        p = transform(inverse(frame.T_world_camera) @ D[t, k], points)
+        u, v = np.round(p[:, :2] / p[:, 2:] * K[0, 0] + K[:2, 2]).astype(int).T
+        inside = (u >= 0) & (u < SHAPE[1]) & (v >= 0) & (v < SHAPE[0])
+        index = np.where(inside, v, 0), np.where(inside, u, 0)
+        seen |= inside & (motion.labels[t][index] == k) & (np.abs(frame.depth_m[index] - p[:, 2]) < 0.005)
+    return points[seen]
+
+
+def distance_to(mesh, points):
+    dense = sample_surface(mesh, 60_000, np.random.default_rng(1))
+    return cKDTree(dense).query(points)[0]
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return cabinet()
+
+
+@pytest.fixture(scope="module")
+def parts(scene):
+    return fuse_parts(*scene)
+
+
+def test_base_first_then_children(parts):
+    assert [p.name for p in parts] == ["base", "part_1"]
+
+
+def test_meshes_are_closed_coloured_and_not_too_fine(parts):
+    for part, color in zip(parts, COLORS[:2], strict=True):
+        assert is_watertight(part.visual)
+        assert signed_volume(part.visual) > 0
+        assert len(part.visual.faces) <= FuseConfig().max_faces
+        assert np.abs(part.visual.colors.mean(0) - color).max() < 5
+
+
+@pytest.mark.parametrize("k", [0, 1])
+def test_seen_surface_is_within_two_voxels(scene, parts, k):
+    points = seen_points((BODY, DOOR)[k], k, *scene)
+    distance = distance_to(parts[k].visual, points)
+    assert len(points) > 1000
+    assert np.median(distance) < 0.5 * VOXEL
+    assert np.percentile(distance, 95) < 2 * VOXEL
+
+
+@pytest.mark.parametrize("k", [0, 1])
+def test_nothing_is_invented_outside_the_truth(parts, k):
+    center, size = (BODY, DOOR)[k]
+    beyond = np.abs(parts[k].visual.vertices - center) - size / 2
+    assert beyond.max() < 3.5 * VOXEL  # a slab seen from one side gets a thickness of about two voxels
+
+
+def test_a_door_is_a_thin_slab_and_not_a_balloon(parts):
+    slab = parts[1].visual
+    thickness = signed_volume(slab) / (DOOR[1][1] * DOOR[1][2])
+    assert 0.5 * DOOR[1][0] < thickness < 2 * DOOR[1][0]
+
+
+def test_observed_is_honest(parts):
+    assert 0.3 < parts[0].observed < 0.9  # the back and the bottom were never seen
+    still = replace_motion(*cabinet(frames=6, spread_deg=5), q=0.0)
+    assert 0.3 < fuse_parts(*still)[1].observed < 0.7  # one side of a slab
+
+
+def replace_motion(window, motion, q):
+    """The same cameras with the door held at ``q``."""
+    cameras = [f.T_world_camera for f in window.frames]
+    return render((BODY, DOOR), (HINGE,), np.full_like(motion.q, q), cameras, 0.001)
+
+
+def test_collision_pieces_cover_the_mesh(parts):
+    for part in parts:
+        assert 1 <= len(part.collision) <= FuseConfig().max_pieces
+        corners = np.concatenate([c.vertices for c in part.collision])
+        assert np.allclose(corners.min(0), part.visual.vertices.min(0), atol=2 * VOXEL)
+        assert np.allclose(corners.max(0), part.visual.vertices.max(0), atol=2 * VOXEL)
+
+
+def test_the_written_urdf_passes_every_check(scene, parts, tmp_path):
+    obj = ArticulatedObject("cabinet", "world", parts, scene[1].joints, tilted_pose())
+    assert check_urdf(write_urdf(obj, tmp_path)) == []
+
+
+def test_a_part_hardly_seen_has_no_mesh(scene):
+    window, motion = scene
+    labels = np.where(motion.labels == 1, UNLABELLED, motion.labels)
+    labels[0, 0, :10] = 1
+    base, door = fuse_parts(window, replace(motion, labels=labels))
+    assert len(base.visual.faces)
+    assert not len(door.visual.faces)
+    assert door.collision == ()
+    assert door.observed == 0
+
+
+def test_no_label_at_all_still_gives_every_part(scene):
+    window, motion = scene
+    empty = fuse_parts(window, replace(motion, labels=np.full_like(motion.labels, UNLABELLED)))
+    assert [len(p.visual.faces) for p in empty] == [0, 0]
+
+
+def test_what_stands_in_front_carves_nothing(scene):
+    window, motion = scene
+    hand = (np.array([0.45, 0.0, 0.35]), np.array([0.05, 0.1, 0.1]))
+    cameras = [f.T_world_camera for f in window.frames]
+    occluded, labelled = render((BODY, DOOR, hand), (HINGE,), motion.q, cameras, 0.001)
+    labels = np.where(labelled.labels == 2, UNLABELLED, labelled.labels)
+    found = fuse_parts(occluded, replace(motion, labels=labels))
+    for k in (0, 1):
+        points = seen_points((BODY, DOOR)[k], k, occluded, replace(motion, labels=labels))
+        assert np.percentile(distance_to(found[k].visual, points), 95) < 2.5 * VOXEL
+
+
+def test_wrong_labels_leave_no_floaters(scene):
+    window, motion = scene
+    rng = np.random.default_rng(3)
+    wrong = rng.random(motion.labels.shape) < 0.01
+    labels = np.where(wrong, rng.integers(0, 2, motion.labels.shape), motion.labels).astype(np.uint8)
+    base, door = fuse_parts(window, replace(motion, labels=labels))
+    for part, (center, size) in ((base, BODY), (door, DOOR)):
+        beyond = np.abs(part.visual.vertices - center) - size / 2
+        assert beyond.max() < 6 * VOXEL
+        assert is_watertight(part.visual)
+
+
+def test_one_frame_is_enough_for_a_shell(scene):
+    window, motion = scene
+    first = fuse_parts(Window(window.frames[:1]), PartMotion(motion.labels[:1], motion.joints, motion.q[:1]))
+    assert is_watertight(first[1].visual)
+
+
+def test_same_input_same_mesh(scene, parts):
+    again = fuse_parts(*scene)
+    for a, b in zip(parts, again, strict=True):
+        assert np.array_equal(a.visual.vertices, b.visual.vertices)
+        assert a.observed == b.observed
