@@ -120,7 +120,9 @@ class Graph:
 
     def listen(self, topic: str, kind: type, qos: QoSProfile | int = 1000) -> list[tuple[float, Any]]:
         """Messages of ``topic`` as (monotonic arrival time, message), growing while the test runs."""
-        into = self.received.setdefault(topic, [])
+        if topic in self.received:
+            return self.received[topic]
+        into = self.received[topic] = []
         self.node.create_subscription(kind, topic, lambda m: into.append((time.monotonic(), m)), qos)
         return into
 
