@@ -11,14 +11,14 @@ import numpy as np
 
 from art_perception.estimation.align import JointConfig
 from art_perception.estimation.dense import densify
+from art_perception.estimation.explain import ExplainConfig
 from art_perception.estimation.flow import FlowConfig, track_points
 from art_perception.estimation.fuse import FuseConfig, fuse_parts
-from art_perception.estimation.explain import ExplainConfig
 from art_perception.estimation.label import LabelConfig, label_window, upsample_labels
 from art_perception.estimation.mask import MaskConfig, keep_object
 from art_perception.estimation.parts import PartSearch, displacements, require_motion
 from art_perception.estimation.segment import SegmentConfig
-from art_perception.estimation.select import joints_of, refine_all
+from art_perception.estimation.select import joints_of, only, refine_all, trusted
 from art_perception.estimation.tracking import TrackingConfig
 from art_perception.estimation.window import WindowConfig
 from art_perception.types import ArticulatedObject, Part, PartMotion, Window
@@ -60,6 +60,7 @@ class Clock:
 
     @contextmanager
     def stage(self, name: str, fraction: float) -> Iterator[None]:
+        """Time the enclosed block as ``name``; ``fraction`` of the work is done when it starts."""
         if self._progress:
             self._progress(name, fraction)
         start = time.perf_counter()
@@ -73,7 +74,7 @@ def estimate_motion(window: Window, config: Config, clock: Clock) -> PartMotion:
     Raises:
         MotionError: nothing moved, or too little.
     """
-    count, has_mask = len(window.frames), window.frames[0].mask is not None
+    count = len(window.frames)
     with clock.stage("flow", 0.0):
         dense = densify(window, config.flow.width)
         tracks = track_points(dense, config.flow)
@@ -83,10 +84,11 @@ def estimate_motion(window: Window, config: Config, clock: Clock) -> PartMotion:
     with clock.stage("joints", 0.4):
         labels = label_window(dense, displacements(found.motions, count), tracks.noise_m, config.label, config.explain)
         choices = refine_all(dense, labels, found.motions, tracks, found.part_of_track, config.joint)
+        choices = only(choices, trusted(choices))
         motions = [c.motion for c in choices]
     with clock.stage("labels", 0.6):
         labels = label_window(dense, displacements(motions, count), tracks.noise_m, config.label, config.explain)
-        labels = keep_object(dense, labels, has_mask, config.mask)
+        labels = keep_object(dense, labels, config.mask)
         joints = joints_of(choices, dense, labels)
         full = upsample_labels(window, dense, labels)
     return PartMotion(full, tuple(joints), np.stack([m.q for m in motions], -1))

@@ -1,9 +1,11 @@
-"""Sharpen a joint on the dense depth of all frames: multi-view point-to-plane registration on the joint's own manifold.
+"""Sharpen a joint on the dense depth of all frames: multi-view point-to-plane registration along the joint.
 
-Between frames t and s a part moves by ``exp(xi (q_s - q_t))`` alone, so every pair of frames gives residuals in the same few
-unknowns: axis direction, axis position and the joint values. Projective data association, Cauchy weights, Gauss-Newton
-(Chen & Medioni 1992; Rusinkiewicz & Levoy 2001). Point tracks enter the same normal equations: they hold the directions in
-which a surface slides along itself. Revolute against prismatic is decided by BIC on equal data (Sturm et al., JAIR 2011).
+Between frames t and s a part moves by ``exp(xi (q_s - q_t))`` alone, so every pair of frames gives residuals in
+the same few
+unknowns: axis direction, axis position and the joint values. Projective data association, Cauchy weights,
+Gauss-Newton (Chen & Medioni 1992; Rusinkiewicz & Levoy 2001). Point tracks enter the same normal equations: they
+hold the directions in which a surface slides along itself. Revolute against prismatic is decided by BIC on equal
+data (Sturm et al., JAIR 2011).
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ class JointConfig:
     track_weight: float = 3e-4
     """Weight of a tracked position relative to its nominal precision (drift makes neighbours in time dependent)."""
     dense_weight: float = 0.04
-    """Weight of a depth or brightness residual relative to its nominal precision (neighbouring pixels are dependent)."""
+    """Weight of a depth or brightness residual relative to its nominal precision (neighbouring pixels are
+    dependent)."""
     brightness_sigma: float = 0.05
     """Noise of the brightness detail, as a share of the image's mean brightness."""
 
@@ -112,7 +115,7 @@ def _moved(motion: Motion, evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """Scalar residuals r (M,) with their gradient g (M, 3) by the moved point, parent frame, and nominal weights w (M,)."""
+    """Scalar residuals r (M,) with their gradient g (M, 3) by the moved point (parent frame), and weights w (M,)."""
 
     r: np.ndarray
     g: np.ndarray
@@ -127,9 +130,15 @@ def _camera_points(evidence: Evidence, moved: np.ndarray) -> tuple[np.ndarray, n
 
 
 def _associate(
-    dense: DenseWindow, labels: np.ndarray, part: int, evidence: Evidence, moved: np.ndarray, gate: float, config: JointConfig
+    dense: DenseWindow,
+    labels: np.ndarray,
+    part: int,
+    evidence: Evidence,
+    moved: np.ndarray,
+    gate: float,
+    config: JointConfig,
 ) -> tuple[Rows, Rows]:
-    """Depth rows (distance to the target's tangent plane) and brightness rows; weight zero where there is no match."""
+    """Depth rows (distance to the target's tangent plane) and brightness rows; weight zero without a match."""
     camera, R = _camera_points(evidence, moved)
     v, u, inside = project_rounded(camera, dense.K, dense.depth_m.shape[1:])
     s = evidence.frame_to
@@ -190,7 +199,7 @@ def _accumulate(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fit:
-    """A refined joint with its robust cost (chi-square units of the weights) and the number of residuals behind it."""
+    """A refined joint with its robust cost (chi-square units of the weights) and its number of residuals."""
 
     motion: Motion
     cost: float
@@ -204,7 +213,9 @@ def refine(
     """Gauss-Newton on depth and tracks together.
 
     Args:
-        dense: reduced window; labels (T, h, w): part labels; part: this part's label.
+        dense: reduced window.
+        labels: (T, h, w) part labels.
+        part: this part's label.
         evidence: rows from :func:`gather`.
         motion: starting value in the parent frame.
         config: steps, gates and weights.
@@ -217,7 +228,7 @@ def refine(
         gate = config.gate_m * max(1 / 3, 1 - i / max(config.iterations - 2, 1))
         A, g = _system(dense, labels, part, evidence, motion, config, gate)
         delta = np.zeros(len(g))
-        ridge = 1e-3 * np.diag(A)[free] + 1e-6 * np.diag(A).max()
+        ridge = 1e-3 * np.diag(A)[free] + 1e-6 * np.diag(A).max() + 1e-9
         delta[free] = -np.linalg.solve(A[np.ix_(free, free)] + np.diag(ridge), g[free])
         delta[:6] *= min(1.0, 0.1 / max(np.abs(delta[:6]).max(), 1e-9))
         motion = step(motion, delta)

@@ -30,6 +30,7 @@ class DenseWindow:
         K: (3, 3) of the reduced images.
         T_world_camera: (T, 4, 4).
         step: full-resolution pixels per reduced pixel.
+        masked: whether the frames came with an object mask.
     """
 
     points: np.ndarray
@@ -44,6 +45,7 @@ class DenseWindow:
     K: np.ndarray
     T_world_camera: np.ndarray
     step: int
+    masked: bool
 
     def world_points(self) -> np.ndarray:
         """Points (T, h, w, 3) float32 in the fixed frame."""
@@ -69,6 +71,7 @@ class DenseWindow:
             K=K,
             T_world_camera=self.T_world_camera,
             step=factor * self.step,
+            masked=self.masked,
         )
 
 
@@ -93,7 +96,7 @@ def _detail(gray: np.ndarray, depth: np.ndarray, slack: np.ndarray) -> tuple[np.
     """Brightness detail, gradient and ripple of a frame; near depth edges, where surfaces mix, they say nothing."""
     detail = cv2.GaussianBlur(gray, (0, 0), 1.0) - cv2.GaussianBlur(gray, (0, 0), _DETAIL_PX)
     mixed = (depth <= 0) | (slack > 0.045 * depth)
-    reach = 4 * int(_DETAIL_PX) + 1
+    reach = 2 * int(_DETAIL_PX) + 1
     mixed = cv2.dilate(mixed.astype(np.uint8), np.ones((reach, reach), np.uint8)) > 0
     detail[mixed] = 0
     gradient = np.stack([np.gradient(detail, axis=1), np.gradient(detail, axis=0)], -1)
@@ -124,6 +127,7 @@ def densify(window: Window, width: int) -> DenseWindow:
         K=K,
         T_world_camera=np.stack([f.T_world_camera for f in window.frames]),
         step=step,
+        masked=window.frames[0].mask is not None,
     )
 
 

@@ -1,9 +1,9 @@
 """Does a motion explain a surface? Ask every other frame what it saw where the surface would then have been.
 
-If a frame saw *through* that place, the motion is refuted; if it saw a surface there, the motion is supported, unless the
-brightness detail differs (detail only: shading changes as parts turn); if something nearer hid the place, nothing is
-learned. This uses the whole window instead of one flow step and needs no texture. With the identity motion the same test
-is classic change detection: it finds what is static.
+If a frame saw *through* that place, the motion is refuted; if it saw a surface there, the motion is supported, unless
+the brightness detail differs (detail only: shading changes as parts turn); if something nearer hid the place, nothing
+is learned. This uses the whole window instead of one flow step and needs no texture. With the identity motion the same
+test is classic change detection: it finds what is static.
 """
 
 from __future__ import annotations
@@ -55,10 +55,17 @@ class Surface:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verdict:
-    """What the witnesses say: mean cost (n,), and the share (n,) of telling frames that refute the motion."""
+    """What the witnesses say about n points.
+
+    Attributes:
+        cost: (n,) mean cost.
+        refuted: (n,) share of the telling frames that refute the motion; frames missing to a quorum count half.
+        proof: (n,) share of all frames that refute it.
+    """
 
     cost: np.ndarray
     refuted: np.ndarray
+    proof: np.ndarray
 
 
 def surface_of(dense: DenseWindow, noise_m: float, frames: np.ndarray, stride: int = 1) -> Surface:
@@ -109,7 +116,7 @@ def explain(dense: DenseWindow, surface: Surface, D: np.ndarray, config: Explain
     # few telling frames prove little: the missing ones count half
     need = 0.25 * asked
     share = (refuted + 0.5 * np.maximum(need - told, 0)) / np.maximum(np.maximum(told, need), 1e-6)
-    return Verdict(cost / np.maximum(asked, 1), share)
+    return Verdict(cost / np.maximum(asked, 1), share, refuted / np.maximum(asked, 1))
 
 
 def _ask(

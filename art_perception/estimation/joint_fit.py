@@ -1,9 +1,10 @@
 """Least-squares fit of one joint to the point tracks of one rigid part, over all frames at once.
 
-A part that moves about a fixed joint obeys ``X_i(t) = exp(xi q_t) p_i``. Bringing every observation back by ``exp(-xi q_t)``
-must make each track collapse to a point, so the cost is the spread of each track around its own mean (the points ``p_i``
-are eliminated exactly: variable projection, Golub & Pereyra 1973). Gauss-Newton in axis direction, axis position and all
-joint values, Cauchy weights; revolute against prismatic by BIC (Sturm et al., JAIR 2011).
+A part that moves about a fixed joint obeys ``X_i(t) = exp(xi q_t) p_i``. Bringing every observation back by
+``exp(-xi q_t)`` must make each track collapse to a point, so the cost is the spread of each track around its own
+mean (the points ``p_i`` are eliminated exactly: variable projection, Golub & Pereyra 1973). Gauss-Newton in axis
+direction, axis position and all joint values, Cauchy weights; revolute against prismatic by BIC (Sturm et al.,
+JAIR 2011).
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ def fit_tracks(motion: Motion, points: np.ndarray, weights: np.ndarray, iteratio
         w = weights / (1 + (spread(motion, points, weights) / (3 * sigma)) ** 2)
         A, g = normal_equations(motion, points, w)
         free = np.r_[0:6, 7 : 6 + len(motion.q)]  # q[0] stays zero
-        damp = 1e-6 * np.diag(A).max() * np.ones(len(free)) + 1e-3 * np.diag(A)[free]
+        damp = 1e-3 * np.diag(A)[free] + 1e-6 * np.diag(A).max() + 1e-9
         delta = np.zeros(len(g))
         delta[free] = -np.linalg.solve(A[np.ix_(free, free)] + np.diag(damp), g[free])
         delta[:6] *= min(1.0, 0.2 / max(np.abs(delta[:6]).max(), 1e-9))
@@ -144,7 +145,7 @@ def covariance_of(A: np.ndarray) -> np.ndarray:
 
     Joint values are marginalised (Schur complement); the gauge freedoms of a screw axis are left at zero.
     """
-    inner = A[6:, 6:] + 1e-9 * np.diag(A).max() * np.eye(len(A) - 6)
+    inner = A[6:, 6:] + (1e-9 * np.diag(A).max() + 1e-9) * np.eye(len(A) - 6)
     return np.linalg.pinv(A[:6, :6] - A[:6, 6:] @ np.linalg.solve(inner, A[6:, :6]), rcond=1e-9)
 
 

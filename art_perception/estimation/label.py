@@ -5,20 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from art_perception.estimation.dense import DenseWindow
-from art_perception.estimation.explain import ExplainConfig, Surface, explain, surface_of
+from art_perception.estimation.explain import ExplainConfig, Surface, explain, surface_of, undo
 from art_perception.types import UNLABELLED, RgbdFrame, Window
+
+_PROOF = 0.05  # share of frames that prove a neighbourhood is moving
 
 
 @dataclass(frozen=True, slots=True)
 class LabelConfig:
     """Dense labelling."""
 
-    smooth_m: float = 0.025
-    """Edge of the cells over which costs are averaged, metres."""
-    static_bonus: float = 0.02
+    smooth_px: float = 4.0
+    """Edge of the cells over which costs are averaged, reduced pixels at the median depth."""
+    static_bonus: float = 0.04
     """How much better than standing still a motion must explain a pixel."""
+    unproven_cost: float = 0.15
+    """Extra cost of calling a surface moving where no frame nearby refutes that it stands still."""
 
 
 def _cell_average(costs: np.ndarray, surface: Surface, size: float) -> np.ndarray:
@@ -51,11 +58,32 @@ def label_window(
     surface = surface_of(dense, noise_m, np.arange(len(labels)))
     if len(surface.frame) == 0:
         return labels
-    costs = np.stack([explain(dense, surface, D, test).cost for D in displacements], -1)
-    costs = 0.4 * costs + 0.6 * _cell_average(costs, surface, config.smooth_m)
-    costs[:, 0] -= config.static_bonus
-    labels.reshape(len(labels), -1)[surface.frame, surface.pixel] = costs.argmin(1)
+    verdicts = [explain(dense, surface, D, test) for D in displacements]
+    size = config.smooth_px * float(np.median(dense.depth_m[dense.usable])) / dense.K[0, 0]
+    costs = np.stack([v.cost for v in verdicts], -1)
+    costs = 0.4 * costs + 0.6 * _cell_average(costs, surface, size)
+    proof = _cell_average(verdicts[0].proof[:, None], surface, 4 * size)
+    costs[:, 1:] += config.static_bonus + config.unproven_cost * np.clip(1 - proof / _PROOF, 0, 1)
+    best = costs.argmin(1)
+    for k in range(1, len(displacements)):
+        own = np.flatnonzero(best == k)
+        best[own[~_compact(undo(surface.subset(own), displacements[k]), 4 * size)]] = 0
+    labels.reshape(len(labels), -1)[surface.frame, surface.pixel] = best
     return labels
+
+
+def _compact(points: np.ndarray, size: float) -> np.ndarray:
+    """Which points (n, 3) lie in connected cells of edge ``size`` that hold a tenth of the largest such set or more."""
+    if len(points) == 0:
+        return np.zeros(0, bool)
+    cells, index, count = np.unique(
+        np.floor(points / size).astype(np.int64), axis=0, return_inverse=True, return_counts=True
+    )
+    pairs = cKDTree(cells).query_pairs(1.8, output_type="ndarray")
+    graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(cells), len(cells)))
+    component = connected_components(graph, directed=False)[1]
+    mass = np.bincount(component, count)
+    return (mass >= 0.1 * mass.max())[component][index.reshape(-1)]
 
 
 def upsample_labels(window: Window, dense: DenseWindow, labels: np.ndarray) -> np.ndarray:

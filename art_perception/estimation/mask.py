@@ -27,6 +27,8 @@ class MaskConfig:
     """Room planes removed at most."""
     plane_share: float = 0.08
     """Share of the nearby static surface a room plane must hold."""
+    plane_band: float = 0.01
+    """Height of what is removed with a room plane, as a share of the distance, besides one cell."""
     behind_share: float = 0.02
     """Share of the nearby surface that may lie behind a room plane."""
 
@@ -93,16 +95,15 @@ def _grow(static: np.ndarray, seeds: np.ndarray, config: MaskConfig) -> set[tupl
     return {tuple(v) for v in np.argwhere(keep) + low}
 
 
-def keep_object(dense: DenseWindow, labels: np.ndarray, has_mask: bool, config: MaskConfig) -> np.ndarray:
+def keep_object(dense: DenseWindow, labels: np.ndarray, config: MaskConfig) -> np.ndarray:
     """Set static pixels that are not the object's to ``UNLABELLED``.
 
     Args:
         dense: reduced window.
         labels: (T, h, w) with every static surface labelled 0.
-        has_mask: the frames carry an object mask, so all labels are the object's already.
         config: thresholds.
     """
-    if has_mask:
+    if dense.masked:
         return labels
     moving = (labels > 0) & (labels != UNLABELLED)
     seeds = _voxels(_world_points(dense, labels, moving), config.voxel_m)
@@ -114,9 +115,10 @@ def keep_object(dense: DenseWindow, labels: np.ndarray, has_mask: bool, config: 
     static, middle = static[near], middle[near]
     if len(static) == 0:
         return np.where(labels == 0, UNLABELLED, labels).astype(np.uint8)
-    planes = room_planes(middle, dense.T_world_camera[:, :3, 3].mean(0), config)
-    for n, d in planes:
-        ahead = middle @ n > d + 1.5 * config.voxel_m
+    camera = dense.T_world_camera[:, :3, 3].mean(0)
+    band = config.voxel_m + config.plane_band * float(np.linalg.norm(centre - camera))
+    for n, d in room_planes(middle, camera, config):
+        ahead = middle @ n > d + band
         static, middle = static[ahead], middle[ahead]
     body = _grow(static, seeds, config) if len(static) else set()
     return _relabel(dense, labels, body, config)

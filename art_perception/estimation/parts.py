@@ -78,6 +78,14 @@ def _per_track(values: np.ndarray, track: np.ndarray, count: int) -> np.ndarray:
     return np.where(size > 0, values[order][second], 0)
 
 
+def _enters_image(part: np.ndarray) -> bool:
+    """Whether a part (T, h, w) reaches the image's edge in most of its frames, as the arm of a person does."""
+    edge = np.ones(part.shape[1:], bool)
+    edge[2:-2, 2:-2] = False
+    seen = part.sum((1, 2)) > 20
+    return bool((part & edge).sum((1, 2))[seen].astype(bool).mean() > 0.6) if seen.any() else False
+
+
 class PartSearch:
     """The state of the search: what is found, and what is left to explain."""
 
@@ -122,7 +130,7 @@ class PartSearch:
         return self.found
 
     def _proposals(self, parent: int) -> Iterator[tuple[Motion, np.ndarray]]:
-        """Joints that tracks, and moving planes, suggest in the frame of ``parent``, with the tracks (N,) behind them."""
+        """Joints that tracks and planes suggest in the frame of ``parent``, with the tracks (N,) behind them."""
         judge = Judge(in_frame_of(self.tracks, self.found.motions, parent), self.segment)
         for scored in find_joints(judge, self.free, self.rng):
             yield replace(scored.motion, parent=parent), scored.gain > 0
@@ -156,6 +164,8 @@ class PartSearch:
         labels = label_window(self.coarse, D, self.tracks.noise_m, self.label, self.test)
         part = np.where(supporters, k - 1, self.found.part_of_track)
         motion = refine_joint(self.coarse, labels, motions, k - 1, self.tracks, part, self.joint).motion
+        if self.found.motions and not self.coarse.masked and _enters_image(labels == k):
+            return False
         gain = self._gain(motion)
         need = max(
             0.05 * self.changed_count, self.segment.min_pixels * len(self.coarse.depth_m) / 2 / self.coarse.step**2
@@ -171,13 +181,14 @@ class PartSearch:
         return True
 
     def _is_known(self, motion: Motion) -> bool:
-        """Whether a found part moves the unexplained surface almost as ``motion`` does: then it is that part's fringe."""
+        """Whether a found part moves the rest almost as ``motion`` does: then it is that part's fringe."""
         motions = [*self.found.motions, motion]
         new = world_displacement(motions, len(motions) - 1)
         rest = undo(self.rest, new)
         swing = np.linalg.norm(transform(new, rest) - rest, axis=-1).max(0)
         for k in range(len(self.found.motions)):
-            gap = np.linalg.norm(transform(new, rest) - transform(world_displacement(motions, k), rest), axis=-1).max(0)
+            known = transform(world_displacement(motions, k), rest)
+            gap = np.linalg.norm(transform(new, rest) - known, axis=-1).max(0)
             if np.median(gap / np.maximum(swing, 0.02)) < 0.2:
                 return True
         return False
@@ -195,7 +206,6 @@ def require_motion(found: Found, tracks: Tracks, config: SegmentConfig) -> None:
         raise MotionError("no surface point could be followed: check exposure, depth alignment and the object mask")
     seen = 100 * float(np.quantile(travel(tracks.points, tracks.visible), 0.95))
     raise MotionError(
-        f"no part moved about a joint: the fastest points moved {seen:.1f} cm (need {100 * config.min_motion_m:.1f} "
-        f"cm, and {config.min_rotation_deg:.0f} deg or {100 * config.min_slide_m:.1f} cm of one joint): move the part "
-        "further"
+        f"no part moved about a joint: the fastest points moved {seen:.1f} cm, but a joint needs "
+        f"{config.min_rotation_deg:.0f} deg or {100 * config.min_slide_m:.1f} cm: move the part further"
     )

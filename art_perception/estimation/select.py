@@ -1,7 +1,7 @@
 """Joint type by evidence, and how far a joint can be trusted.
 
-Both joint types are refined on the same data; the Bayesian information criterion picks one (Sturm, Stachniss & Burgard, "A
-probabilistic framework for learning kinematic models of articulated objects", JAIR 2011).
+Both joint types are refined on the same data; the Bayesian information criterion picks one (Sturm, Stachniss &
+Burgard, "A probabilistic framework for learning kinematic models of articulated objects", JAIR 2011).
 """
 
 from __future__ import annotations
@@ -124,6 +124,26 @@ def _parent_displacement(motions: list[Motion], parent: int) -> np.ndarray:
     if parent < 0:
         return np.broadcast_to(np.eye(4), (len(motions[0].q), 4, 4))
     return world_displacement(motions, parent)
+
+
+def trusted(choices: list[Choice], least: float = 0.2) -> list[int]:
+    """Indices of the joints worth reporting: ``least`` confident or more, on a trusted parent; else the first."""
+    keep: list[int] = []
+    for k, choice in enumerate(choices):
+        motion = choice.motion
+        score = confidence_of(choice, *uncertainty(motion, motion.origin))
+        if score >= least and (motion.parent < 0 or motion.parent in keep):
+            keep.append(k)
+    return keep or [0]
+
+
+def only(choices: list[Choice], keep: list[int]) -> list[Choice]:
+    """The kept choices, their parents renumbered."""
+    number = {old: new for new, old in enumerate(keep)} | {-1: -1}
+    return [
+        replace(c, fit=replace(c.fit, motion=replace(c.motion, parent=number[c.motion.parent])))
+        for c in (choices[k] for k in keep)
+    ]
 
 
 def joints_of(choices: list[Choice], dense: DenseWindow, labels: np.ndarray) -> list[Joint]:

@@ -69,13 +69,19 @@ class WindowBuffer:
         if not any(np.any(f.depth_m > 0) for f in self._frames):
             raise FrameError("every depth image is empty (all zero): check that the depth stream is on and aligned")
         if all(f.mask is not None and not f.mask.any() for f in self._frames):
-            raise FrameError("the object mask is empty in every frame: publish a mask with the object non-zero, or none")
+            raise FrameError(
+                "the object mask is empty in every frame: publish a mask with the object non-zero, or none"
+            )
         return Window(tuple(self._frames), self._fixed_frame)
 
 
 def _check_successor(last: RgbdFrame, frame: RgbdFrame) -> None:
     if frame.stamp_ns <= last.stamp_ns:
         back = (last.stamp_ns - frame.stamp_ns) * 1e-9
-        raise FrameError(f"time went back by {back:.3f} s between two frames: record with one clock, or reset the window")
+        raise FrameError(
+            f"time went back by {back:.3f} s between two frames: record with one clock, or reset the window"
+        )
     if frame.depth_m.shape != last.depth_m.shape:
-        raise FrameError(f"the image size changed from {last.depth_m.shape} to {frame.depth_m.shape}: keep one resolution")
+        raise FrameError(
+            f"the image size changed from {last.depth_m.shape} to {frame.depth_m.shape}: keep one resolution"
+        )
