@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
@@ -171,6 +172,18 @@ def test_a_clip_that_fails_in_its_own_process_says_why(tmp_path):
     error, memory_mb = evaluate.run_apart(tmp_path / "none", tmp_path / "out", evaluate.Config(), evaluate.Recording())
     assert "does not exist" in error
     assert memory_mb > 10
+
+
+class Crash:
+    """Ends the process that unpickles it."""
+
+    def __reduce__(self):
+        return os._exit, (3,)
+
+
+def test_a_clip_that_kills_its_process_is_told_apart():
+    error, _ = evaluate.run_apart(Crash(), Path("out"), evaluate.Config(), evaluate.Recording())
+    assert "died with exit code 3" in error
 
 
 def test_simulate_then_read(capsys, tmp_path):

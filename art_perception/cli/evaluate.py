@@ -95,10 +95,11 @@ def run_apart(bag: Path, folder: Path, config: Config, recording: Recording) -> 
     process.start()
     sender.close()
     process.join()
-    if receiver.poll():
+    try:
         error, memory_mb = receiver.recv()
-        return error, memory_mb
-    return f"the process died with exit code {process.exitcode} (-9: out of memory?)", 0.0
+    except EOFError:
+        return f"the process died with exit code {process.exitcode} (-9: out of memory?)", 0.0
+    return error, memory_mb
 
 
 def _run(sender: Connection, bag: Path, folder: Path, config: Config, recording: Recording) -> None:
