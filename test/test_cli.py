@@ -159,7 +159,7 @@ def test_evaluate_scores_every_clip_and_drops_none(demo, capsys, tmp_path, monke
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "00_laptop").symlink_to(demo)
     assert main(["evaluate", str(SAMPLE), str(SAMPLE), "--out", str(tmp_path / "out")]) == 0
-    assert "was not found" in capsys.readouterr().out
+    assert "no result for 01_laptop: the process died" in capsys.readouterr().out
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["summary"]["clips"] == 2
     assert metrics["summary"]["crashed"] == 1

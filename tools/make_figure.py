@@ -13,5 +13,5 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         found = run_bag(files("art_perception") / "data_files" / "laptop.mcap", Path(folder) / "result").reconstruction
     TARGET.parent.mkdir(exist_ok=True)
-    write_figure(TARGET, found)
+    write_figure(TARGET, found, height=280, count=12)
     print(f"{TARGET}: {TARGET.stat().st_size / 1e6:.1f} MB")

@@ -10,7 +10,7 @@ from art_perception.data.objects import make_object
 from art_perception.data.simulate import simulate
 
 TARGET = Path(__file__).parents[1] / "art_perception" / "data_files" / "laptop.mcap"
-SEED = 3
+SEED = 5
 
 if __name__ == "__main__":
     clip = simulate(make_object("laptop", SEED), SimulateConfig(width=320, height=240), SEED)

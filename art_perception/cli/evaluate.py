@@ -65,7 +65,9 @@ def main(arguments: list[str]) -> int:
         scored = pool.map(lambda job: evaluate_clip(job, options.config, options.recording), jobs)
         scores = list(counted(scored, len(jobs), "evaluating"))
     write_metrics(options.out, scores)
-    print(clip_lines(scores) + "\n" + terminal_table({**by_category(scores), "all": summarise(scores)}, "category"))
+    failures = "".join(f"no result for {score.clip}: {score.error}\n" for score in scores if score.error)
+    table = terminal_table({**by_category(scores), "all": summarise(scores)}, "category")
+    print(f"{clip_lines(scores)}{failures}\n{table}")
     return 0
 
 
