@@ -1,13 +1,18 @@
 """Joint values of frames that the window had no room for."""
 
 from dataclasses import replace
+from importlib.resources import files
 
 import numpy as np
 import pytest
 
+from art_perception.cli import run
 from art_perception.cli.states import combine, joint_values
 from art_perception.estimation.tracking import TrackingConfig
+from art_perception.estimation.window import WindowConfig
 from art_perception.types import PartMotion, Window
+
+SAMPLE = files("art_perception") / "data_files" / "laptop.mcap"
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +32,21 @@ def test_frames_in_between_are_tracked(sample_run, thinned):
     assert np.array_equal(q[::4], full.motion.q[::4])
     assert np.median(np.abs(q - full.motion.q)) < np.deg2rad(1)
     assert np.abs(q - full.motion.q).max() < np.deg2rad(10)
+
+
+def test_a_recording_longer_than_the_window_has_a_state_per_frame(sample_run, monkeypatch, tmp_path):
+    full = sample_run.reconstruction
+
+    def reconstruct(window, *_):
+        assert [frame.stamp_ns for frame in window.frames] == [frame.stamp_ns for frame in full.window.frames[::2]]
+        motion = PartMotion(full.motion.labels[::2], full.motion.joints, full.motion.q[::2])
+        return replace(full, window=window, motion=motion)
+
+    monkeypatch.setattr(run, "reconstruct", reconstruct)
+    result = run.run_bag(SAMPLE, tmp_path / "out", run.Config(window=WindowConfig(max_frames=30))).result
+    assert np.allclose(result.stamps_s, sample_run.result.stamps_s)
+    assert np.array_equal(result.q[::2], full.motion.q[::2])
+    assert np.median(np.abs(result.q - full.motion.q)) < np.deg2rad(1)
 
 
 def test_frames_without_depth_are_interpolated(sample_run, thinned):

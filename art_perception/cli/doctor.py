@@ -185,6 +185,7 @@ def _ros() -> Iterator[Finding]:
     if missing:
         yield Finding(Level.FAIL, "ROS messages", f"missing: {', '.join(missing)}; install the packages of these names")
     yield _ament_index()
+    yield from _node_python()
     yield from _middleware()
 
 
@@ -197,6 +198,14 @@ def _ament_index() -> Finding:
         return Finding(Level.NOTE, "ros2 run / launch", f"export AMENT_PREFIX_PATH={sys.prefix}:$AMENT_PREFIX_PATH")
     advice = "does not know art_perception: `pip install .` (not -e), or `colcon build` and source install/setup.bash"
     return Finding(Level.NOTE, "ros2 run / launch", advice)
+
+
+def _node_python() -> Iterator[Finding]:
+    """The nodes' scripts start with ``env python3``: with whatever Python comes first on the path."""
+    found = shutil.which("python3")
+    if found and Path(found).parent != Path(sys.executable).parent:
+        advice = f"starts nodes with {found}, this is {sys.executable}: put {Path(sys.executable).parent} first on PATH"
+        yield Finding(Level.NOTE, "ros2 run", advice)
 
 
 def _middleware() -> Iterator[Finding]:
