@@ -82,7 +82,9 @@ def estimate_motion(window: Window, config: Config, clock: Clock) -> PartMotion:
         found = PartSearch(dense, tracks, config.segment, config.joint, config.label, config.explain).run()
         require_motion(found, tracks, config.segment)
     with clock.stage("joints", 0.4):
-        labels = label_window(dense, displacements(found.motions, count), tracks.noise_m, config.label, config.explain)
+        coarse = dense.coarser(2)
+        rough = label_window(coarse, displacements(found.motions, count), tracks.noise_m, config.label, config.explain)
+        labels = rough.repeat(2, 1).repeat(2, 2)[:, : dense.depth_m.shape[1], : dense.depth_m.shape[2]]
         choices = refine_all(dense, labels, found.motions, tracks, found.part_of_track, config.joint)
         choices = only(choices, trusted(choices))
         motions = [c.motion for c in choices]

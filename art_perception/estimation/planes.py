@@ -20,6 +20,8 @@ _MIN_POINTS = 25
 _MIN_FRAMES = 4
 _HINGE_OFFSET_M = 0.02  # how far a hinge usually lies from the plane of what it turns
 
+_PLANE_NOISE_M = 0.003
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MovingPlane:
@@ -84,7 +86,7 @@ def revolute_of(plane: MovingPlane, count: int, frames: np.ndarray) -> Motion | 
         return None
     axis = np.linalg.svd(n - n.mean(0))[2][2]
     rows = np.concatenate([n, -np.ones((len(n), 1))], 1)
-    prior = np.concatenate([np.concatenate([axis, [0]])[None], np.array([[0, 0, 0, 0.01 / _HINGE_OFFSET_M]])])
+    prior = np.concatenate([np.concatenate([axis, [0]])[None], np.array([[0, 0, 0, _PLANE_NOISE_M / _HINGE_OFFSET_M]])])
     solution = np.linalg.lstsq(np.concatenate([rows, prior]), np.concatenate([plane.offsets, [0, 0]]), rcond=None)[0]
     across = n - (n @ axis)[:, None] * axis
     turn = np.arctan2(np.cross(across[0], across) @ axis, across @ across[0])
