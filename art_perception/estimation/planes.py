@@ -20,7 +20,7 @@ _MIN_POINTS = 25
 _MIN_FRAMES = 4
 _HINGE_OFFSET_M = 0.02  # how far a hinge usually lies from the plane of what it turns
 
-_PLANE_NOISE_M = 0.003
+_PLANE_NOISE_M = 0.001
 
 
 @dataclass(frozen=True, slots=True, eq=False)
