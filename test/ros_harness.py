@@ -18,6 +18,7 @@ from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CameraInfo
 
 ROOT = Path(__file__).parents[1]
 _domains = itertools.count(os.getpid())
@@ -117,6 +118,11 @@ class Graph:
         args = command(name, params or {}, remaps or {}, namespace, file)
         self.processes.append(Process(args, self.domain, log, env))
         return self.processes[-1]
+
+    def play(self, bag: Path, **params: Any) -> Process:
+        """Start the player; it waits until a node under test is connected to it as well as this listener."""
+        self.listen("/camera/color/camera_info", CameraInfo)
+        return self.start("replay", {"bag": bag, "min_subscribers": 2, **params})
 
     def listen(self, topic: str, kind: type, qos: QoSProfile | int = 1000) -> list[tuple[float, Any]]:
         """Messages of ``topic`` as (monotonic arrival time, message), growing while the test runs."""

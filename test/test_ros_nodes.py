@@ -78,8 +78,7 @@ def test_one_state_per_image_with_its_stamp(ros, clip):
     states = ros.listen("/kitchen/joint_states", JointState)
     track = ros.start("track", {"urdf": clip / "truth.urdf", **STILL}, namespace="/kitchen")
     wait_for_tracker(ros)
-    replay = ros.start("replay", {"bag": clip})
-    assert replay.wait(60) == 0
+    assert ros.play(clip).wait(60) == 0
     ros.until(lambda: len(states) >= len(truth.stamps_ns), 10, "all states")
     assert [stamp_ns(m.header) for _, m in states] == truth.stamps_ns.tolist()
     assert {tuple(m.name) for _, m in states} == {truth.joint_names}
@@ -106,7 +105,7 @@ def test_tracker_takes_the_description_from_the_topic(ros, clip):
     assert "XML" in said(ros, "robot_description cannot be used")
     publisher.publish(String(data=(clip / "truth.urdf").read_text()))
     wait_for_tracker(ros)
-    ros.start("replay", {"bag": clip})
+    ros.play(clip)
     ros.until(lambda: len(states) >= 20, 30, "states")
     assert track.stop() == 0
 
@@ -116,7 +115,7 @@ def test_a_bag_loop_starts_over(ros, clip):
     track = ros.start("track", {"urdf": clip / "truth.urdf", "use_sim_time": True, **STILL})
     clock = ros.listen("/clock", Clock)
     wait_for_tracker(ros)
-    ros.start("replay", {"bag": clip, "loop": True, "rate": 2.0})
+    ros.play(clip, loop=True, rate=2.0)
     ros.until(lambda: len(states) >= 3 * 24, 60, "three rounds")
     stamps = [stamp_ns(m.header) for _, m in states]
     jumps = [i for i in range(1, len(stamps)) if stamps[i] < stamps[i - 1]]

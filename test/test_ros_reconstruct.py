@@ -53,8 +53,7 @@ def test_the_node_finds_what_the_command_finds(ros, tmp_path, sample_run):
     process = start_reconstruction(ros, first_s=600.0)  # one attempt, when the clip has ended
     tracker = ros.start("track", {"use_sim_time": True})
     health = ros.listen("/diagnostics", DiagnosticArray)
-    replay = ros.start("replay", {"bag": SAMPLE})
-    assert replay.wait(120) == 0
+    assert ros.play(SAMPLE).wait(120) == 0
     description = ros.listen("/robot_description", String, latched())
     parts = ros.listen("/reconstruct/parts", PointCloud2, latched())
     markers = ros.listen("/reconstruct/markers", MarkerArray, latched())
@@ -75,7 +74,7 @@ def test_the_node_finds_what_the_command_finds(ros, tmp_path, sample_run):
 
     states = ros.listen("/joint_states", JointState)
     ros.until(lambda: ros.node.count_subscribers("/camera/pose") >= 2, 60, "the tracker")
-    ros.start("replay", {"bag": SAMPLE})
+    ros.play(SAMPLE)
     ros.until(lambda: len(states) > 5, 60, "joint states of the new object")
     assert list(states[0][1].name) == [joint.name for joint in joints]
     assert health
@@ -89,7 +88,7 @@ def test_services_and_a_clean_end_while_working(ros):
     assert not refused.success
     assert "0 usable frames" in refused.message
     assert ros.call("/reconstruct/enable", SetBool, SetBool.Request(data=True)).success
-    ros.start("replay", {"bag": SAMPLE})
+    ros.play(SAMPLE)
     ros.until(lambda: any("working" in s.message for _, m in health for s in m.status), 120, "an attempt")
     assert ros.call("/reconstruct/reset", Trigger, Trigger.Request()).success
     assert process.stop() == 0

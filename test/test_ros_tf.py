@@ -57,6 +57,7 @@ def relay_as_tf(ros):
         tf.publish(TFMessage(transforms=[stamped]))
 
     ros.node.create_subscription(PoseStamped, "/camera/pose", relay, 100)
+    return tf
 
 
 def relay_as_odometry(ros):
@@ -75,13 +76,15 @@ def relay_as_odometry(ros):
         odometry.publish(out)
 
     ros.node.create_subscription(PoseStamped, "/camera/pose", relay, 100)
+    return odometry
 
 
-def play(ros, clip, params):
+def play(ros, clip, params, relay=None):
     states = ros.listen("/joint_states", JointState)
     track = ros.start("track", {"urdf": clip / "truth.urdf", "tracking.estimate_base": "never", **params})
     ros.until(lambda: ros.node.count_subscribers("/camera/color/image_raw"), 60, "the tracker")
-    ros.start("replay", {"bag": clip, "min_subscribers": 1}).wait(60)
+    ros.until(lambda: relay is None or relay.get_subscription_count(), 10, "the tracker to hear the relay")
+    ros.play(clip).wait(60)
     ros.until(lambda: len(states) >= FRAMES, 10, "all states")
     return track, states
 
@@ -116,8 +119,7 @@ def first_rest(obj):
     ids=["tf", "odom"],
 )
 def test_other_sources_of_the_camera_pose_give_the_same_states(ros, clip, relay, params):
-    relay(ros)
-    track, states = play(ros, clip, params)
+    track, states = play(ros, clip, params, relay(ros))
     through_relay = [list(m.position) for _, m in states]
     assert track.stop() == 0
     states.clear()

@@ -19,7 +19,6 @@ from visualization_msgs.msg import Marker, MarkerArray
 from art_perception.geometry.camera import unproject
 from art_perception.geometry.lie import exp_se3, transform
 from art_perception.geometry.screw import closest_on_line, twist_of_joint
-from art_perception.pipeline import Reconstruction
 from art_perception.ros import convert
 from art_perception.ros.inputs import latched
 from art_perception.ros.link_frames import Edge, LinkFrames
@@ -28,6 +27,8 @@ from art_perception.viz.palette import part_rgb
 
 if TYPE_CHECKING:
     from rclpy.node import Node
+
+    from art_perception.pipeline import Reconstruction  # heavy; the tracker does without
 
 MAX_POINTS = 60_000  # of ~/parts
 ARROW_M, SHAFT_M, TEXT_M = 0.3, 0.012, 0.04

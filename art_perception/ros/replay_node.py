@@ -22,7 +22,7 @@ from art_perception.ros.params import declare_config
 from art_perception.ros.spin import run_node
 
 CLOCK_PERIOD_NS = 10_000_000  # bag time
-SETTLE_S = 0.5  # discovery takes about this long
+SETTLE_S = 1.0  # discovery takes up to about this long
 LOOP_PAUSE_S = 0.1  # so that the last messages are not overtaken by the first ones
 DELIVERY_S = 5.0  # how long the last messages may take to arrive
 
