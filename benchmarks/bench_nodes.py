@@ -42,7 +42,7 @@ def simulate_bag(path: Path, frames: int) -> None:
             bag.write(sample.frame, sample.part_ids, sample.q)
 
 
-def measure(ros: Graph, bag: Path, env: dict[str, str]) -> None:
+def measure(ros: Graph, bag: Path, env: dict[str, str], with_reconstruct: bool) -> None:
     """Run the nodes once and print one line per number."""
     truth = read_ground_truth(bag)
     urdf = ros.folder / "truth.urdf"
@@ -50,9 +50,11 @@ def measure(ros: Graph, bag: Path, env: dict[str, str]) -> None:
     states, poses = ros.listen("/joint_states", JointState), ros.listen("/camera/pose", PoseStamped)
     health = ros.listen("/diagnostics", DiagnosticArray)
     ros.start("track", {"urdf": urdf, "tracking.estimate_base": "never"}, env=env)
-    ros.until(lambda: ros.node.count_subscribers("/camera/color/image_raw") > 0, 60, "the tracker")
-    replay = ros.start("replay", {"bag": bag, "min_subscribers": 2}, env=env)  # this listener and the tracker
-    replay.wait(600)
+    nodes = 1 + with_reconstruct
+    if with_reconstruct:
+        ros.start("reconstruct", {"first_s": 1.0}, remaps={"robot_description": "found"}, env=env)
+    ros.until(lambda: ros.node.count_subscribers("/camera/pose") == 1 + nodes, 60, "the nodes")
+    ros.start("replay", {"bag": bag, "min_subscribers": 1 + nodes}, env=env).wait(600)
     time.sleep(SETTLE_S)
     report(states, poses, truth, bag_info(bag).frame_count)
     for status in health[-1][1].status:
@@ -80,13 +82,14 @@ def main() -> None:
     parser.add_argument("--bag", type=Path)
     parser.add_argument("--frames", type=int, default=150, help="length of the simulated clip")
     parser.add_argument("--default-transport", action="store_true", help="without config/fastdds_large_data.xml")
+    parser.add_argument("--reconstruct", action="store_true", help="run reconstruct_node at the same time")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         bag = args.bag or Path(folder) / "clip"
         if args.bag is None:
             simulate_bag(bag, args.frames)
         with graph(Path(folder)) as ros:
-            measure(ros, bag, {} if args.default_transport else TRANSPORT)
+            measure(ros, bag, {} if args.default_transport else TRANSPORT, args.reconstruct)
 
 
 if __name__ == "__main__":

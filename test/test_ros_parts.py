@@ -27,6 +27,7 @@ from art_perception.io.topics import Topics
 from art_perception.pipeline import Config
 from art_perception.ros import convert
 from art_perception.ros.camera import InputConfig
+from art_perception.ros.diagnostics import LatencyMeter, RateMeter
 from art_perception.ros.inputs import choose_reliability
 from art_perception.ros.link_frames import read_link_frames
 from art_perception.ros.params import declare_config, field_descriptions, parameter_names
@@ -172,6 +173,25 @@ def wait_until(condition, timeout_s: float = 5.0):
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.005)
+
+
+def test_meters_are_read_while_they_are_written():
+    rate, latency, stop = RateMeter(), LatencyMeter(), threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            rate.tick()
+            latency.add(0.01)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(300):
+            assert rate.hz >= 0
+            assert latency.text() in ("none", "10.0 / 10.0 ms")
+    finally:
+        stop.set()
+        writer.join()
 
 
 # ---- quality of service

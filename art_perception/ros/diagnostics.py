@@ -22,7 +22,7 @@ PERIOD_S = 1.0
 
 
 class RateMeter:
-    """Events per second over the last few seconds, by a clock that never jumps."""
+    """Events per second over the last few seconds, by a clock that never jumps; any thread may tick or read."""
 
     def __init__(self, window_s: float = 3.0) -> None:
         self._window_s = window_s
@@ -36,11 +36,11 @@ class RateMeter:
     def hz(self) -> float:
         """Events per second."""
         now = time.monotonic()
-        return sum(now - t < self._window_s for t in self._ticks) / self._window_s
+        return sum(now - t < self._window_s for t in self._ticks.copy()) / self._window_s
 
 
 class LatencyMeter:
-    """Median and 99th percentile of the last few hundred durations."""
+    """Median and 99th percentile of the last few hundred durations; any thread may add or read."""
 
     def __init__(self) -> None:
         self._seconds: deque[float] = deque(maxlen=300)
@@ -51,9 +51,10 @@ class LatencyMeter:
 
     def text(self) -> str:
         """Return ``p50 / p99 ms``, or ``none`` before the first duration."""
-        if not self._seconds:
+        seconds = self._seconds.copy()
+        if not seconds:
             return "none"
-        p50, p99 = np.percentile(list(self._seconds), [50, 99]) * 1e3
+        p50, p99 = np.percentile(seconds, [50, 99]) * 1e3
         return f"{p50:.1f} / {p99:.1f} ms"
 
 

@@ -36,6 +36,7 @@ from art_perception.urdf.writer import safe_name
 from art_perception.viz.save import write_folder
 
 POLL_S = 0.2
+NICENESS = 10  # camera drivers, the tracker and this node's own inputs come first
 NOTICEABLE = 1.05  # a clip this many times longer than the last one is worth another attempt when it has ended
 
 
@@ -100,7 +101,7 @@ class ReconstructNode(Node):
         self._attempts = 0
         self._first_ns: int | None = None
         self._clear()
-        self._worker: Worker[Attempt] = Worker(self._work, 1, "reconstruction")
+        self._worker: Worker[Attempt] = Worker(self._work, 1, "reconstruction", NICENESS)
         self._diagnostics = diagnostics.Diagnostics(self, self._statuses)
         self._timer = self.create_timer(POLL_S, self._poll, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._create_services()

@@ -5,6 +5,8 @@ A queue of capacity 1 is a latest-only slot: the newest input wins. Drops are co
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -14,10 +16,18 @@ Item = TypeVar("Item")
 
 
 class Worker(Generic[Item]):
-    """Calls ``handle(item)`` on its own thread for submitted items, oldest first, dropping the oldest when full."""
+    """Calls ``handle(item)`` on its own thread for submitted items, oldest first, dropping the oldest when full.
 
-    def __init__(self, handle: Callable[[Item], None], capacity: int, name: str) -> None:
+    Args:
+        handle: does the work; an exception stops the worker, see :meth:`raise_failure`.
+        capacity: items kept waiting at most.
+        name: of the thread.
+        niceness: how readily the thread, and those that it starts, give way to the others (Linux), 0 to 19.
+    """
+
+    def __init__(self, handle: Callable[[Item], None], capacity: int, name: str, niceness: int = 0) -> None:
         self._handle = handle
+        self._niceness = niceness
         self._items: deque[Item] = deque()
         self._capacity = capacity
         self._wake = threading.Condition()
@@ -69,6 +79,8 @@ class Worker(Generic[Item]):
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        if self._niceness and sys.platform == "linux":
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
         try:
             while (item := self._next()) is not None:
                 self._handle(item[0])
