@@ -79,7 +79,7 @@ def surface_of(dense: DenseWindow, noise_m: float, frames: np.ndarray, stride: i
     depth = dense.depth_m[frame, v, u]
     median = float(np.median(depth)) if len(depth) else 1.0
     sigma = (noise_m * (depth / median) ** 2).astype(np.float32)
-    return Surface(frame, v * grid.shape[1] + u, points, dense.detail[frame, v, u], sigma)
+    return Surface(frame, v * dense.usable.shape[2] + u, points, dense.detail[frame, v, u], sigma)
 
 
 def undo(surface: Surface, D: np.ndarray) -> np.ndarray:
