@@ -99,11 +99,16 @@ class Graph:
         self.received: dict[str, list[tuple[float, Any]]] = {}
         self._context = Context()
         self._context.init(domain_id=self.domain)
-        self.node = Node("listener", context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self.node)
+        self.node = self.add_node("listener")
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
+
+    def add_node(self, name: str) -> Node:
+        """One more node in this process."""
+        node = Node(name, context=self._context)
+        self._executor.add_node(node)
+        return node
 
     def start(
         self,

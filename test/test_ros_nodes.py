@@ -220,3 +220,16 @@ def test_sigterm_ends_a_node(ros):
     time.sleep(0.5)
     process.popen.send_signal(signal.SIGTERM)
     assert process.wait(15) == 0
+
+
+def test_robot_state_publisher_is_given_the_description(ros, clip):
+    """It starts with a placeholder, as in the launch file, and refuses an empty description."""
+    stand_in = ros.add_node("robot_state_publisher")
+    stand_in.declare_parameter("robot_description", "<robot name='unknown'><link name='world'/></robot>")
+    ros.start("track", {"urdf": clip / "truth.urdf", "robot_state_publisher": "robot_state_publisher"})
+
+    def current() -> str:
+        return stand_in.get_parameter("robot_description").value
+
+    ros.until(lambda: "laptop_1" in current(), 30, "the description")
+    assert ros.node.count_publishers("/tf") == 0

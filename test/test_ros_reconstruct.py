@@ -50,16 +50,19 @@ def assert_same(found: Joint, expected: Joint) -> None:
 
 
 def test_the_node_finds_what_the_command_finds(ros, tmp_path, sample_run):
-    process = start_reconstruction(ros, first_s=600.0)  # one attempt, when the clip has ended
+    process = start_reconstruction(ros, first_s=600.0, idle_s=600.0)  # no attempt of its own
     tracker = ros.start("track", {"use_sim_time": True})
     health = ros.listen("/diagnostics", DiagnosticArray)
     assert ros.play(SAMPLE).wait(120) == 0
-    description = ros.listen("/robot_description", String, latched())
     parts = ros.listen("/reconstruct/parts", PointCloud2, latched())
     markers = ros.listen("/reconstruct/markers", MarkerArray, latched())
-    ros.until(lambda: description and parts and markers, 180, "the object")
-
     folder = tmp_path / "urdf_out" / "my_laptop"
+    saved = ros.call("/reconstruct/save", Trigger, Trigger.Request(), 180)
+    assert saved.success
+    assert str(folder / "object.urdf") in saved.message
+    description = ros.listen("/robot_description", String, latched())
+    ros.until(lambda: description and parts and markers, 10, "the object, by late joiners")
+
     expected = sample_run.reconstruction.object.joints
     joints = read_result(folder).joints
     assert len(joints) == len(expected)
