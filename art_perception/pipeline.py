@@ -86,7 +86,7 @@ def estimate_motion(window: Window, config: Config, clock: Clock) -> PartMotion:
         rough = label_window(coarse, displacements(found.motions, count), tracks.noise_m, config.label, config.explain)
         labels = rough.repeat(2, 1).repeat(2, 2)[:, : dense.depth_m.shape[1], : dense.depth_m.shape[2]]
         choices = refine_all(dense, labels, found.motions, tracks, found.part_of_track, config.joint)
-        choices = only(choices, trusted(choices))
+        choices = only(choices, trusted(choices, config.joint.min_confidence))
         motions = [c.motion for c in choices]
     with clock.stage("labels", 0.6):
         labels = label_window(dense, displacements(motions, count), tracks.noise_m, config.label, config.explain)

@@ -37,6 +37,8 @@ class JointConfig:
     dense_weight: float = 0.04
     """Weight of a depth or brightness residual relative to its nominal precision (neighbouring pixels are
     dependent)."""
+    min_confidence: float = 0.2
+    """Joints less certain than this are not reported."""
     brightness_sigma: float = 0.05
     """Noise of the brightness detail, as a share of the image's mean brightness."""
 

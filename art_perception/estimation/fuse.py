@@ -26,7 +26,8 @@ from art_perception.types import UNLABELLED, Mesh, Part, PartMotion, Window
 
 log = logging.getLogger(__name__)
 
-SHEET_DENSITY = 0.2  # blurred share of surface cells that makes a sheet; a flat sheet of one cell reaches 0.4
+NEAR = 1
+SHEET = 0.6  # thickness of a sheet seen from both sides, in truncations
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class _View:
 
     depth_m: np.ndarray
     nearest_m: np.ndarray
+    slant: np.ndarray
     label: np.ndarray
     color: np.ndarray
     K: np.ndarray
@@ -77,11 +79,13 @@ class _Measured:
 
     Attributes:
         field: signed distance in truncations over the whole grid, NaN where unmeasured.
+        shell: same shape: the same of slabs behind what each side was seen like on its own, inf where unmeasured.
         surface: same shape, bool: depth pixels fell on this cell.
         positions, colors: (N, 3) cells near the surface and their mean colour.
     """
 
     field: np.ndarray
+    shell: np.ndarray
     surface: np.ndarray
     positions: np.ndarray
     colors: np.ndarray
@@ -117,6 +121,7 @@ def _views(window: Window, motion: PartMotion, max_frames: int) -> list[_View]:
             _View(
                 depth_m=np.append(frame.depth_m, np.float32(0)),
                 nearest_m=np.append(nearest, np.float32(0)),
+                slant=np.append(_slant(frame.depth_m, frame.K), np.float32(1)),
                 label=np.append(np.where(smooth, _without_speckles(motion.labels[t]), UNLABELLED), UNLABELLED),
                 color=np.concatenate([frame.color.reshape(-1, 3), np.zeros((1, 3), np.uint8)]),
                 K=frame.K,
@@ -142,6 +147,26 @@ def _neighbourhood(depth_m: np.ndarray, focal_px: float) -> tuple[np.ndarray, np
     return nearest, (depth_m > 0) & ((depth_m - nearest < step) | (farthest - depth_m < step))
 
 
+def _slant(depth_m: np.ndarray, K: np.ndarray, step: int = 3) -> np.ndarray:
+    """Distance to the surface per difference in depth (H, W): 1 facing the camera, towards 0 seen edge-on.
+
+    The surface with slopes ``dz/du, dz/dv`` has a normal of length ``n = |(fx z_u, fy z_v, z + (u-cx) z_u + (v-cy) z_v)|``
+    and lies ``z / n`` times the difference in depth away. The flatter of both neighbours counts, so that depth steps do not.
+    """
+    import cv2
+
+    z = cv2.medianBlur(depth_m, 5)
+    slopes = []
+    for axis in (1, 0):
+        ahead = (np.roll(z, -step, axis) - z) / step
+        behind = (z - np.roll(z, step, axis)) / step
+        slopes.append(np.where(np.abs(ahead) < np.abs(behind), ahead, behind))
+    x, y, _ = np.moveaxis(rays(depth_m.shape, K), -1, 0)
+    a, b = K[0, 0] * slopes[0], K[1, 1] * slopes[1]
+    length = np.sqrt(a * a + b * b + (z + x * a + y * b) ** 2)
+    return np.clip(z / np.maximum(length, 1e-6), 0.15, 1).astype(np.float32)
+
+
 def _without_speckles(label: np.ndarray) -> np.ndarray:
     """Labels (H, W) without pixels that fewer than two of their eight neighbours agree with."""
     import cv2
@@ -161,9 +186,9 @@ def _fuse_part(name: str, label: int, views: list[_View], config: FuseConfig) ->
     grid = _grid(points, config)
     seen, band = _measured_cells(points, grid, config)
     measured = _integrate(grid, band, label, views, config)
-    fill = _fill_field(grid, seen, views, label, config)
-    field = _with_sheets(_closed(measured.field, fill), measured.surface)
-    mesh = smoothed(surface(tidy(field, measured.surface, config.min_share), grid), 5)
+    fill = _fill_field(grid, np.flatnonzero(measured.surface), views, label, config)
+    field = _with_sheets(_closed(measured.field, fill), measured.shell)
+    mesh = smoothed(surface(tidy(field, measured.surface, config.min_share), grid), 6)
     mesh = simplified(mesh, 0.1 * grid.voxel_m, config.max_faces)
     mesh = replace(mesh, colors=_vertex_colors(mesh, measured))
     pieces = convex_pieces(mesh, config.max_pieces, 0.75 * grid.voxel_m)
@@ -227,45 +252,62 @@ def _look_up(view: _View, label: int, points: np.ndarray) -> tuple[np.ndarray, n
 
 def _integrate(grid: Grid, band: np.ndarray, label: int, views: list[_View], config: FuseConfig) -> _Measured:
     points = grid.positions(band)
+    count = len(points)
     truncation = config.truncation_voxels * grid.voxel_m
-    total, weight, shade = np.zeros((3, len(band)), np.float32)
-    hits, near, free = np.zeros((3, len(band)), np.int32)
-    color = np.zeros((len(band), 3), np.float32)
+    total, weight = np.zeros((2, 8, count), np.float32)  # one field per octant of viewing directions
+    hits, near, free = np.zeros((3, count), np.int32)
+    color, shade = np.zeros((count, 3), np.float32), np.zeros(count, np.float32)
+    axes = np.linalg.svd(points - points.mean(0), full_matrices=False)[2]
     for view in views:
         pixel, z = _look_up(view, label, points)
-        distance = (view.depth_m[pixel] - z) / truncation
-        own = (view.label[pixel] == label) & (distance > -1)
-        w = np.where(own, np.clip(1 + distance, 0, 1) / np.maximum(z, 0.1) ** 2, 0).astype(np.float32)
-        total += w * np.minimum(distance, 1)
-        weight += w
-        hits += own
+        distance = (view.depth_m[pixel] - z) * view.slant[pixel] / truncation
+        own = np.flatnonzero((view.label[pixel] == label) & (distance > -1))
+        d, p = distance[own], pixel[own]
+        w = np.minimum(1 + d, 1) * view.slant[p] / np.maximum(z[own], 0.1) ** 2
+        side = _octant(view, label, points[own], axes)
+        total[side, own] += w * np.minimum(d, 1)
+        weight[side, own] += w
+        hits[own] += 1
         free += view.nearest_m[pixel] - z > 2 * truncation
-        close = np.flatnonzero(own & (np.abs(distance) < 0.4))
-        color[close] += w[close, None] * view.color[pixel[close]]
-        shade[close] += w[close]
-        near[close] += 1
-    known = (weight > 0) & (hits >= min(2, len(views))) & (free < 3 * hits)
-    field = np.full(int(np.prod(grid.shape)), np.nan, np.float32)
-    field[band[known]] = total[known] / weight[known]
-    surface_cells = np.zeros(field.shape, bool)
-    surface_cells[band[known & (near >= min(3, len(views)))]] = True
+        close = np.abs(d) < 0.4
+        color[own[close]] += w[close, None] * view.color[p[close]]
+        shade[own[close]] += w[close]
+        near[own[close]] += 1
+    known = (hits >= min(2, len(views))) & (free < 3 * hits)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = total.sum(0) / weight.sum(0)
+        sides = total / weight
+    slabs = np.where(weight > 0.1 * weight.sum(0), np.maximum(sides, -SHEET - sides), np.inf).min(0)
+
+    def spread(values: np.ndarray, default: float) -> np.ndarray:
+        out = np.full(int(np.prod(grid.shape)), default, np.float32)
+        out[band[known]] = values[known]
+        return out.reshape(grid.shape)
+
     colored = known & (near > 0)
     return _Measured(
-        field.reshape(grid.shape),
-        surface_cells.reshape(grid.shape),
+        spread(mean, np.nan),
+        spread(slabs, np.inf),
+        spread(near >= NEAR, 0) > 0,
         points[colored],
         color[colored] / shade[colored, None],
     )
 
 
+def _octant(view: _View, label: int, points: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """Number 0..7 (N,) of the octant, in the frame of ``axes``, from which a view sees each point."""
+    eye = inverse(view.T_camera_world @ view.D[label])[:3, 3].astype(np.float32)
+    return ((eye - points) @ axes.T > 0) @ np.array([1, 2, 4])
+
+
 def _fill_field(
-    grid: Grid, seen: np.ndarray, views: list[_View], label: int, config: FuseConfig, factor: int = 3
+    grid: Grid, cells: np.ndarray, views: list[_View], label: int, config: FuseConfig, factor: int = 3
 ) -> np.ndarray:
     """Field of the unmeasured space: solid inside the hull of the measured cells where no ray has passed."""
     coarse = grid.coarser(factor)
     truncation = config.truncation_voxels * grid.voxel_m
     points = coarse.positions(np.arange(np.prod(coarse.shape)))
-    outside = _hull_distance(grid.positions(seen), points) / truncation
+    outside = _hull_distance(grid.positions(cells), points) / truncation
     candidate = np.flatnonzero(outside < 1)
     free = np.zeros(len(candidate), np.int32)
     for view in views:
@@ -277,7 +319,7 @@ def _fill_field(
     return np.clip(refine(np.maximum(outside.reshape(coarse.shape), empty), factor, grid.shape), -1, 1)
 
 
-def _closed(field: np.ndarray, fill: np.ndarray, thickness: float = 0.75) -> np.ndarray:
+def _closed(field: np.ndarray, fill: np.ndarray, thickness: float = 0.5) -> np.ndarray:
     """Join measured and filled space: a measured surface is ``thickness`` truncations thick, or more where filled.
 
     Measured space stays as it is; its border and everything beyond is smoothed.
@@ -289,11 +331,9 @@ def _closed(field: np.ndarray, fill: np.ndarray, thickness: float = 0.75) -> np.
     return np.where(border, ndimage.gaussian_filter(sharp, 0.5), sharp)
 
 
-def _with_sheets(field: np.ndarray, surface_cells: np.ndarray) -> np.ndarray:
+def _with_sheets(field: np.ndarray, shell: np.ndarray) -> np.ndarray:
     """Give back what is too thin for a signed distance: sheets and rods seen from both sides, which cancel out."""
-    lost = surface_cells & (ndimage.minimum_filter(field, 5) > 0)
-    density = ndimage.gaussian_filter(lost.astype(np.float32), 1.0)
-    return np.minimum(field, 1 - density / SHEET_DENSITY)
+    return np.minimum(field, ndimage.gaussian_filter(np.minimum(shell, 1), 0.7))
 
 
 def _hull_distance(measured: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ from art_perception.estimation.segment import (
     travel,
     world_displacement,
 )
-from art_perception.estimation.select import refine_joint
+from art_perception.estimation.select import confidence, refine_joint
 from art_perception.geometry.lie import transform
 
 _NESTED = 0.75  # a part on a part is the rarer explanation: it must be clearly better
@@ -163,7 +163,10 @@ class PartSearch:
         D = displacements(motions, len(self.coarse.depth_m))
         labels = label_window(self.coarse, D, self.tracks.noise_m, self.label, self.test)
         part = np.where(supporters, k - 1, self.found.part_of_track)
-        motion = refine_joint(self.coarse, labels, motions, k - 1, self.tracks, part, self.joint).motion
+        choice = refine_joint(self.coarse, labels, motions, k - 1, self.tracks, part, self.joint)
+        if confidence(choice) < self.joint.min_confidence:
+            return False
+        motion = choice.motion
         if self.found.motions and not self.coarse.masked and _enters_image(labels == k):
             return False
         gain = self._gain(motion)
@@ -206,6 +209,6 @@ def require_motion(found: Found, tracks: Tracks, config: SegmentConfig) -> None:
         raise MotionError("no surface point could be followed: check exposure, depth alignment and the object mask")
     seen = 100 * float(np.quantile(travel(tracks.points, tracks.visible), 0.95))
     raise MotionError(
-        f"no part moved about a joint: the fastest points moved {seen:.1f} cm, but a joint needs "
-        f"{config.min_rotation_deg:.0f} deg or {100 * config.min_slide_m:.1f} cm: move the part further"
+        f"no part moved about one fixed joint: the fastest points moved {seen:.1f} cm, but a joint needs "
+        f"{config.min_rotation_deg:.0f} deg or {100 * config.min_slide_m:.1f} cm of clear motion: move the part further"
     )

@@ -126,13 +126,17 @@ def _parent_displacement(motions: list[Motion], parent: int) -> np.ndarray:
     return world_displacement(motions, parent)
 
 
-def trusted(choices: list[Choice], least: float = 0.2) -> list[int]:
+def confidence(choice: Choice) -> float:
+    """Probability that a fitted joint is right (type, 5 deg, 5 cm), at its own origin."""
+    return confidence_of(choice, *uncertainty(choice.motion, choice.motion.origin))
+
+
+def trusted(choices: list[Choice], least: float) -> list[int]:
     """Indices of the joints worth reporting: ``least`` confident or more, on a trusted parent; else the first."""
     keep: list[int] = []
     for k, choice in enumerate(choices):
         motion = choice.motion
-        score = confidence_of(choice, *uncertainty(motion, motion.origin))
-        if score >= least and (motion.parent < 0 or motion.parent in keep):
+        if confidence(choice) >= least and (motion.parent < 0 or motion.parent in keep):
             keep.append(k)
     return keep or [0]
 
