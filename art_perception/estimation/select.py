@@ -100,7 +100,32 @@ def refine_joint(
     weights = tracks.visible[own] / tracks.sigma[own, None] ** 2
     D_parent = _parent_displacement(motions, motions[k].parent)
     evidence = gather(dense, labels, k + 1, D_parent, local.points, weights, tracks.noise_m, config)
-    return choose(dense, labels, k + 1, evidence, motions[k], config)
+    choice = choose(dense, labels, k + 1, evidence, motions[k], config)
+    if choice.motion.type is not JointType.PRISMATIC:
+        return choice
+    normals = np.einsum("tij,thwj->thwi", evidence.T_parent_camera[:, :3, :3], dense.normals)[labels == k + 1]
+    return replace(choice, fit=replace(choice.fit, motion=square_to_front(choice.motion, normals)))
+
+
+def square_to_front(motion: Motion, normals: np.ndarray) -> Motion:
+    """Draw the axis of a slide towards the normal of the front it carries, when the two nearly agree.
+
+    Drawers run square to their fronts, while sideways the depth of a plain front says next to nothing. A Gaussian
+    prior of 1.5 degrees against the fit's own uncertainty, taken as 2 degrees at least.
+
+    Args:
+        motion: a prismatic joint.
+        normals: (n, 3) surface normals of the part in the parent's frame, zero where undefined.
+    """
+    along = normals @ motion.axis
+    facing = np.abs(along) > np.cos(np.deg2rad(15))
+    front = normals[facing] * np.sign(along[facing, None])
+    if len(front) < 0.3 * max((np.abs(normals).sum(-1) > 0).sum(), 1) or len(front) < 100:
+        return motion
+    normal = np.median(front, 0)
+    own = max(uncertainty(motion, motion.origin)[0], np.deg2rad(2))
+    axis = motion.axis / own**2 + normal / np.linalg.norm(normal) / np.deg2rad(1.5) ** 2
+    return replace(motion, axis=axis / np.linalg.norm(axis))
 
 
 def refine_all(
