@@ -12,7 +12,8 @@ import numpy as np
 from art_perception.estimation.dense import DenseWindow, densify
 from art_perception.estimation.flow import Tracks, track_points
 from art_perception.estimation.joint_fit import Motion
-from art_perception.estimation.segment import Judge, SegmentConfig, find_joints, in_frame_of
+from art_perception.estimation.parts import PartSearch, displacements
+from art_perception.estimation.segment import Judge, find_joints, in_frame_of
 from art_perception.estimation.select import joints_of, refine_all
 from art_perception.eval.baselines import HIDDEN, featclust
 from art_perception.eval.scoring import (
@@ -24,6 +25,7 @@ from art_perception.eval.scoring import (
     parents_first,
     rigid_groups,
 )
+from art_perception.geometry.lie import inverse
 from art_perception.pipeline import Config
 from art_perception.types import UNLABELLED, Window
 
@@ -42,7 +44,7 @@ def oracle(window: Window, ids: np.ndarray, truth: Truth, config: Config) -> tup
     dense = densify(window, config.flow.width)
     tracks = track_points(dense, config.flow)
     small = _reduced(ids, dense)
-    motions, labels, part = _true_parts(dense, tracks, small, truth, config.segment)
+    motions, labels, part = _true_parts(dense, tracks, small, truth, config)
     choices = refine_all(dense, labels, motions, tracks, part, config.joint)
     stamps_s = np.array([f.stamp_s for f in window.frames])
     q = np.stack([c.motion.q for c in choices], -1) if choices else np.zeros((len(stamps_s), 0))
@@ -82,9 +84,9 @@ def _cells(tracks: Tracks, dense: DenseWindow) -> tuple[np.ndarray, np.ndarray, 
 
 
 def _true_parts(
-    dense: DenseWindow, tracks: Tracks, ids: np.ndarray, truth: Truth, config: SegmentConfig
+    dense: DenseWindow, tracks: Tracks, ids: np.ndarray, truth: Truth, config: Config
 ) -> tuple[list[Motion], np.ndarray, np.ndarray]:
-    """First motion, labels (T, h, w) and part of each track (N,) for the true parts that enough tracks show moving."""
+    """First motion, labels (T, h, w) and part of each track (N,) for the true parts whose motion can be found."""
     groups = rigid_groups(truth, moving_joints(truth))
     table = np.zeros(256, int)
     table[list(groups)] = list(groups.values())
@@ -95,15 +97,14 @@ def _true_parts(
     motions: list[Motion] = []
     motion_of_group: dict[int, int] = {STATIC_ID: -1}
     for joint in (j for j in parents_first(truth.joints) if j in moving_joints(truth)):
-        inside = group == truth.part_ids[joint]
-        share = (inside[cells] & tracks.visible).sum(1) / np.maximum(tracks.visible.sum(1), 1)
-        own = share > 0.5
+        inside = (group == truth.part_ids[joint]) & dense.usable
+        own = (inside[cells] & tracks.visible).sum(1) > 0.5 * tracks.visible.sum(1)
         parent = motion_of_group.get(_parent_group(truth, joint, groups), -1)
-        motion = _first_motion(in_frame_of(tracks, motions, parent), own, config)
+        motion = _first_motion(dense, tracks, inside, own, motions, parent, config)
         if motion is not None:
             part[own] = motion_of_group[int(truth.part_ids[joint])] = len(motions)
-            labels[inside & dense.usable] = len(motions) + 1
-            motions.append(replace(motion, parent=parent))
+            labels[inside] = len(motions) + 1
+            motions.append(motion)
     return motions, labels, part
 
 
@@ -114,10 +115,33 @@ def _parent_group(truth: Truth, joint: int, groups: dict[int, int]) -> int:
     return STATIC_ID if parent is None else groups.get(int(truth.part_ids[parent]), STATIC_ID)
 
 
-def _first_motion(tracks: Tracks, own: np.ndarray, config: SegmentConfig) -> Motion | None:
-    """Best joint of a part's own tracks, or None when too few of them move."""
-    found = find_joints(Judge(tracks, config), own, np.random.default_rng(config.seed))
-    return found[0].motion if found else None
+def _first_motion(
+    dense: DenseWindow,
+    tracks: Tracks,
+    inside: np.ndarray,
+    own: np.ndarray,
+    motions: list[Motion],
+    parent: int,
+    config: Config,
+) -> Motion | None:
+    """Search as the pipeline does, shown one part only (pixels ``inside``, tracks ``own``), in its parent's frame."""
+    D = displacements(motions, len(dense.depth_m))[parent + 1]
+    view = replace(dense, usable=inside, T_world_camera=inverse(D) @ dense.T_world_camera)
+    local = in_frame_of(tracks, motions, parent)
+    local = replace(
+        local,
+        points=local.points[own],
+        visible=local.visible[own],
+        pixels=local.pixels[own],
+        sigma=local.sigma[own],
+    )
+    segment, joint = replace(config.segment, max_parts=1, min_pixels=0), replace(config.joint, min_confidence=0.0)
+    found = PartSearch(view, local, segment, joint, config.label, config.explain).run()
+    if found.motions:
+        return replace(found.motions[0], parent=parent)
+    everything, rng = np.ones(len(local.points), bool), np.random.default_rng(segment.seed)
+    supported = find_joints(Judge(local, segment), everything, rng)  # a part too small to be believed without its mask
+    return replace(supported[0].motion, parent=parent) if supported else None
 
 
 def _samples(dense: DenseWindow, labels: np.ndarray, ids: np.ndarray, stamps_s: np.ndarray) -> Samples:
