@@ -7,7 +7,6 @@ from art_perception.estimation.joint_fit import (
     Motion,
     canonical,
     fit_tracks,
-    kabsch,
     normal_equations,
     spread,
     step,
@@ -15,6 +14,7 @@ from art_perception.estimation.joint_fit import (
 from art_perception.estimation.planes import MovingPlane, plane_joints, prismatic_of, revolute_of
 from art_perception.estimation.select import uncertainty
 from art_perception.geometry.lie import exp_so3
+from art_perception.geometry.rigid import kabsch
 from art_perception.geometry.screw import line_distance
 from art_perception.types import JointType
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from art_perception.estimation.flow import Tracks
-from art_perception.estimation.joint_fit import Motion, canonical, fit_tracks, kabsch, weighted_mean
+from art_perception.estimation.joint_fit import Motion, canonical, fit_tracks, weighted_mean
 from art_perception.geometry.lie import inverse
+from art_perception.geometry.rigid import kabsch
 from art_perception.geometry.screw import screw_of_transform
 from art_perception.types import JointType
 

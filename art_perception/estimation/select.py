@@ -13,9 +13,10 @@ import numpy as np
 from art_perception.estimation.align import Evidence, Fit, JointConfig, gather, refine
 from art_perception.estimation.dense import DenseWindow
 from art_perception.estimation.flow import Tracks
-from art_perception.estimation.joint_fit import Motion, fit_tracks, kabsch
+from art_perception.estimation.joint_fit import Motion, fit_tracks
 from art_perception.estimation.segment import in_frame_of, world_displacement
 from art_perception.geometry.lie import hat
+from art_perception.geometry.rigid import kabsch
 from art_perception.geometry.screw import closest_on_line, screw_of_transform
 from art_perception.types import Joint, JointType
 

@@ -19,6 +19,7 @@ from scipy.cluster.vq import kmeans2
 
 from art_perception.errors import MotionError
 from art_perception.geometry.lie import transform
+from art_perception.geometry.rigid import kabsch
 from art_perception.geometry.screw import line_distance, screw_of_transform
 from art_perception.types import Joint, JointType
 
@@ -106,18 +107,8 @@ def _rigid_motions(points: np.ndarray, inside: np.ndarray, visible: np.ndarray) 
     out = np.tile(np.eye(4), (points.shape[1], 1, 1))
     for t in range(1, len(out)):
         both = inside[:, 0] & visible[:, t]
-        out[t] = _kabsch(points[both, 0], points[both, t]) if both.sum() >= _MIN_POINTS else out[t - 1]
+        out[t] = kabsch(points[both, 0], points[both, t], np.ones(both.sum())) if both.sum() >= _MIN_POINTS else out[t - 1]
     return out
-
-
-def _kabsch(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Rigid transform (4, 4) that best maps points a (N, 3) to b (N, 3) (Umeyama 1991)."""
-    ca, cb = a.mean(0), b.mean(0)
-    U, _, Vt = np.linalg.svd((a - ca).T @ (b - cb))
-    R = Vt.T @ np.diag([1.0, 1.0, np.linalg.det(Vt.T @ U.T)]) @ U.T
-    T = np.eye(4)
-    T[:3, :3], T[:3, 3] = R, cb - R @ ca
-    return T
 
 
 def _travel(points: np.ndarray, T: np.ndarray) -> np.ndarray:
