@@ -107,7 +107,8 @@ def _rigid_motions(points: np.ndarray, inside: np.ndarray, visible: np.ndarray) 
     out = np.tile(np.eye(4), (points.shape[1], 1, 1))
     for t in range(1, len(out)):
         both = inside[:, 0] & visible[:, t]
-        out[t] = kabsch(points[both, 0], points[both, t], np.ones(both.sum())) if both.sum() >= _MIN_POINTS else out[t - 1]
+        enough = both.sum() >= _MIN_POINTS
+        out[t] = kabsch(points[both, 0], points[both, t], np.ones(both.sum())) if enough else out[t - 1]
     return out
 
 
