@@ -66,7 +66,7 @@ def render(boxes, joints, q, cameras, noise_m=0.0, wall_x=-1.0):
     return Window(tuple(frames)), PartMotion(np.stack(labels), tuple(joints), q)
 
 
-def cabinet(frames=16, spread_deg=35, noise_m=0.001):
+def cabinet(frames=20, spread_deg=55, noise_m=0.001):
     angles = np.radians(np.linspace(-spread_deg, spread_deg, frames))
     cameras = [look_at(np.array([1.1 * np.cos(a), 1.1 * np.sin(a), 0.75]), BODY[0]) for a in angles]
     return render((BODY, DOOR), (HINGE,), np.linspace(0, 1.0, frames)[:, None], cameras, noise_m)
@@ -77,17 +77,17 @@ def truth(box):
 
 
 def seen_points(box, k, window, motion, count=6000):
-    """Points of a box surface, at zero joint values, that some frame sees."""
+    """Points of a box surface, at zero joint values, that at least three frames see."""
     points = sample_surface(truth(box), count, np.random.default_rng(0))
     D = with_base(displacements(chain_of(motion.joints), motion.q))
-    seen = np.zeros(count, bool)
+    seen = np.zeros(count, int)
     for t, frame in enumerate(window.frames):
         p = transform(inverse(frame.T_world_camera) @ D[t, k], points)
         u, v = np.round(p[:, :2] / p[:, 2:] * K[0, 0] + K[:2, 2]).astype(int).T
         inside = (u >= 0) & (u < SHAPE[1]) & (v >= 0) & (v < SHAPE[0])
         index = np.where(inside, v, 0), np.where(inside, u, 0)
-        seen |= inside & (motion.labels[t][index] == k) & (np.abs(frame.depth_m[index] - p[:, 2]) < 0.005)
-    return points[seen]
+        seen += inside & (motion.labels[t][index] == k) & (np.abs(frame.depth_m[index] - p[:, 2]) < 0.005)
+    return points[seen >= 3]
 
 
 def distance_to(mesh, points):

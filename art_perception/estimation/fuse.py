@@ -26,7 +26,6 @@ from art_perception.types import UNLABELLED, Mesh, Part, PartMotion, Window
 
 log = logging.getLogger(__name__)
 
-NEAR = 1
 SHEET = 0.6  # thickness of a sheet seen from both sides, in truncations
 
 
@@ -64,6 +63,7 @@ class _View:
 
     depth_m: np.ndarray
     nearest_m: np.ndarray
+    slope: np.ndarray
     slant: np.ndarray
     label: np.ndarray
     color: np.ndarray
@@ -79,8 +79,8 @@ class _Measured:
 
     Attributes:
         field: signed distance in truncations over the whole grid, NaN where unmeasured.
-        shell: same shape: the same of slabs behind what each side was seen like on its own, inf where unmeasured.
-        surface: same shape, bool: depth pixels fell on this cell.
+        shell: same shape: distance to sheets behind the surface as seen from each side alone, inf where unmeasured.
+        surface: same shape, bool: several depth images measured a surface here.
         positions, colors: (N, 3) cells near the surface and their mean colour.
     """
 
@@ -116,12 +116,14 @@ def _views(window: Window, motion: PartMotion, max_frames: int) -> list[_View]:
     views = []
     for t in chosen:
         frame = window.frames[t]
+        slope = _slope(frame.depth_m)
         nearest, smooth = _neighbourhood(frame.depth_m, frame.K[0, 0])
         views.append(
             _View(
                 depth_m=np.append(frame.depth_m, np.float32(0)),
                 nearest_m=np.append(nearest, np.float32(0)),
-                slant=np.append(_slant(frame.depth_m, frame.K), np.float32(1)),
+                slope=np.concatenate([slope.reshape(-1, 2), np.zeros((1, 2), np.float32)]),
+                slant=np.append(_slant(frame.depth_m, slope, frame.K), np.float32(1)),
                 label=np.append(np.where(smooth, _without_speckles(motion.labels[t]), UNLABELLED), UNLABELLED),
                 color=np.concatenate([frame.color.reshape(-1, 3), np.zeros((1, 3), np.uint8)]),
                 K=frame.K,
@@ -147,12 +149,8 @@ def _neighbourhood(depth_m: np.ndarray, focal_px: float) -> tuple[np.ndarray, np
     return nearest, (depth_m > 0) & ((depth_m - nearest < step) | (farthest - depth_m < step))
 
 
-def _slant(depth_m: np.ndarray, K: np.ndarray, step: int = 3) -> np.ndarray:
-    """Distance to the surface per difference in depth (H, W): 1 facing the camera, towards 0 seen edge-on.
-
-    The surface with slopes ``dz/du, dz/dv`` has a normal of length ``n = |(fx z_u, fy z_v, z + (u-cx) z_u + (v-cy) z_v)|``
-    and lies ``z / n`` times the difference in depth away. The flatter of both neighbours counts, so that depth steps do not.
-    """
+def _slope(depth_m: np.ndarray, step: int = 3) -> np.ndarray:
+    """Change of depth per pixel to the right and down (H, W, 2); the flatter of both sides, so never a depth step."""
     import cv2
 
     z = cv2.medianBlur(depth_m, 5)
@@ -161,10 +159,19 @@ def _slant(depth_m: np.ndarray, K: np.ndarray, step: int = 3) -> np.ndarray:
         ahead = (np.roll(z, -step, axis) - z) / step
         behind = (z - np.roll(z, step, axis)) / step
         slopes.append(np.where(np.abs(ahead) < np.abs(behind), ahead, behind))
+    return np.stack(slopes, -1)
+
+
+def _slant(depth_m: np.ndarray, slope: np.ndarray, K: np.ndarray) -> np.ndarray:
+    """Distance to the surface per difference in depth (H, W): 1 facing the camera, towards 0 seen edge-on.
+
+    A surface with slopes ``z_u, z_v`` has the normal ``(fx z_u, fy z_v, -z - (u - cx) z_u - (v - cy) z_v)`` and lies
+    ``z / |normal|`` times the difference in depth away.
+    """
     x, y, _ = np.moveaxis(rays(depth_m.shape, K), -1, 0)
-    a, b = K[0, 0] * slopes[0], K[1, 1] * slopes[1]
-    length = np.sqrt(a * a + b * b + (z + x * a + y * b) ** 2)
-    return np.clip(z / np.maximum(length, 1e-6), 0.15, 1).astype(np.float32)
+    a, b = np.float32(K[0, 0]) * slope[..., 0], np.float32(K[1, 1]) * slope[..., 1]
+    length = np.sqrt(a * a + b * b + (depth_m + x * a + y * b) ** 2)
+    return np.clip(depth_m / np.maximum(length, 1e-6), 0.15, 1).astype(np.float32)
 
 
 def _without_speckles(label: np.ndarray) -> np.ndarray:
@@ -186,7 +193,8 @@ def _fuse_part(name: str, label: int, views: list[_View], config: FuseConfig) ->
     grid = _grid(points, config)
     seen, band = _measured_cells(points, grid, config)
     measured = _integrate(grid, band, label, views, config)
-    fill = _fill_field(grid, np.flatnonzero(measured.surface), views, label, config)
+    confirmed = seen[measured.surface.ravel()[seen]]
+    fill = _fill_field(grid, confirmed, views, label, config)
     field = _with_sheets(_closed(measured.field, fill), measured.shell)
     mesh = smoothed(surface(tidy(field, measured.surface, config.min_share), grid), 6)
     mesh = simplified(mesh, 0.1 * grid.voxel_m, config.max_faces)
@@ -235,19 +243,25 @@ def _measured_cells(points: np.ndarray, grid: Grid, config: FuseConfig) -> tuple
     return np.flatnonzero(seen), np.flatnonzero(band)
 
 
-def _look_up(view: _View, label: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixel (flat index) and depth (N,) at which ``view`` sees points (N, 3) of a part's own frame."""
+def _look_up(view: _View, label: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixel (N, 2) with its fraction, its flat index, and depth (N,) at which a view sees a part's points (N, 3)."""
     T = (view.T_camera_world @ view.D[label]).astype(np.float32)
     local = points @ T[:3, :3].T + T[:3, 3]
     z = local[:, 2]
     with np.errstate(divide="ignore", invalid="ignore"):
-        u = local[:, 0] / z * np.float32(view.K[0, 0]) + np.float32(view.K[0, 2] + 0.5)
-        v = local[:, 1] / z * np.float32(view.K[1, 1]) + np.float32(view.K[1, 2] + 0.5)
+        uv = local[:, :2] / z[:, None] * view.K[[0, 1], [0, 1]].astype(np.float32) + view.K[:2, 2].astype(np.float32)
     height, width = view.size
-    inside = (z > 0.05) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
-    pixel = np.full(len(points), height * width)
-    pixel[inside] = v[inside].astype(np.int64) * width + u[inside].astype(np.int64)
-    return pixel, z
+    inside = (z > 0.05) & (uv > -0.5).all(-1) & (uv[:, 0] < width - 0.5) & (uv[:, 1] < height - 0.5)
+    index = np.full(len(points), height * width)
+    nearest = (uv[inside] + 0.5).astype(np.int64)
+    index[inside] = nearest[:, 1] * width + nearest[:, 0]
+    return uv, index, z
+
+
+def _depth_at(view: _View, uv: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Depth (N,) at fractional pixels, from the nearest one and the slope there."""
+    off = np.clip(uv - np.stack([index % view.size[1], index // view.size[1]], -1), -0.5, 0.5)
+    return view.depth_m[index] + (view.slope[index] * off).sum(-1)
 
 
 def _integrate(grid: Grid, band: np.ndarray, label: int, views: list[_View], config: FuseConfig) -> _Measured:
@@ -259,8 +273,8 @@ def _integrate(grid: Grid, band: np.ndarray, label: int, views: list[_View], con
     color, shade = np.zeros((count, 3), np.float32), np.zeros(count, np.float32)
     axes = np.linalg.svd(points - points.mean(0), full_matrices=False)[2]
     for view in views:
-        pixel, z = _look_up(view, label, points)
-        distance = (view.depth_m[pixel] - z) * view.slant[pixel] / truncation
+        uv, pixel, z = _look_up(view, label, points)
+        distance = (_depth_at(view, uv, pixel) - z) * view.slant[pixel] / truncation
         own = np.flatnonzero((view.label[pixel] == label) & (distance > -1))
         d, p = distance[own], pixel[own]
         w = np.minimum(1 + d, 1) * view.slant[p] / np.maximum(z[own], 0.1) ** 2
@@ -288,7 +302,7 @@ def _integrate(grid: Grid, band: np.ndarray, label: int, views: list[_View], con
     return _Measured(
         spread(mean, np.nan),
         spread(slabs, np.inf),
-        spread(near >= NEAR, 0) > 0,
+        spread(near >= max(1, 3 * len(views) // 40), 0) > 0,  # too few are wrong labels
         points[colored],
         color[colored] / shade[colored, None],
     )
@@ -311,7 +325,7 @@ def _fill_field(
     candidate = np.flatnonzero(outside < 1)
     free = np.zeros(len(candidate), np.int32)
     for view in views:
-        pixel, z = _look_up(view, label, points[candidate])
+        _, pixel, z = _look_up(view, label, points[candidate])
         free += view.nearest_m[pixel] - z > truncation
     empty = np.ones(len(points), np.float32)
     empty[candidate] = np.where(free >= min(config.free_votes, len(views)), 1, -1)
