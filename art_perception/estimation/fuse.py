@@ -16,16 +16,17 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError, cKDTree
 
+from art_perception.estimation.depth_view import DepthView, depth_at, depth_views, look_up, octant
 from art_perception.geometry.camera import rays
 from art_perception.geometry.convex import convex_pieces
-from art_perception.geometry.kinematics import chain_of, displacements, with_base
 from art_perception.geometry.lie import inverse, transform
 from art_perception.geometry.mesh import empty_mesh, sample_surface, simplified, smoothed
 from art_perception.geometry.voxels import Grid, grid_around, keep_large, refine, surface, tidy
-from art_perception.types import UNLABELLED, Mesh, Part, PartMotion, Window
+from art_perception.types import Mesh, Part, PartMotion, Window
 
 log = logging.getLogger(__name__)
 
+CONFIRMED = 0.075  # share of the views that must have measured a surface; fewer are wrong labels
 SHEET = 0.6  # thickness of a sheet seen from both sides, in truncations
 
 
@@ -55,22 +56,6 @@ class FuseConfig:
     """Faces of a visual mesh."""
     max_pieces: int = 8
     """Convex collision pieces of a part."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _View:
-    """One frame, flattened, with one more pixel at the end that stands for everything outside the image."""
-
-    depth_m: np.ndarray
-    nearest_m: np.ndarray
-    slope: np.ndarray
-    slant: np.ndarray
-    label: np.ndarray
-    color: np.ndarray
-    K: np.ndarray
-    size: tuple[int, int]
-    T_camera_world: np.ndarray
-    D: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,88 +89,12 @@ def fuse_parts(window: Window, motion: PartMotion, config: FuseConfig | None = N
         hardly seen has an empty mesh and ``observed`` 0.
     """
     config = config or FuseConfig()
-    views = _views(window, motion, config.max_frames)
+    views = depth_views(window, motion, config.max_frames)
     names = ["base", *(joint.child for joint in motion.joints)]
     return tuple(_fuse_part(name, k, views, config) for k, name in enumerate(names))
 
 
-def _views(window: Window, motion: PartMotion, max_frames: int) -> list[_View]:
-    count = len(window.frames)
-    chosen = np.unique(np.linspace(0, count - 1, min(count, max_frames)).round().astype(int))
-    D = with_base(displacements(chain_of(motion.joints), motion.q))
-    views = []
-    for t in chosen:
-        frame = window.frames[t]
-        slope = _slope(frame.depth_m)
-        nearest, smooth = _neighbourhood(frame.depth_m, frame.K[0, 0])
-        views.append(
-            _View(
-                depth_m=np.append(frame.depth_m, np.float32(0)),
-                nearest_m=np.append(nearest, np.float32(0)),
-                slope=np.concatenate([slope.reshape(-1, 2), np.zeros((1, 2), np.float32)]),
-                slant=np.append(_slant(frame.depth_m, slope, frame.K), np.float32(1)),
-                label=np.append(np.where(smooth, _without_speckles(motion.labels[t]), UNLABELLED), UNLABELLED),
-                color=np.concatenate([frame.color.reshape(-1, 3), np.zeros((1, 3), np.uint8)]),
-                K=frame.K,
-                size=frame.depth_m.shape,
-                T_camera_world=inverse(frame.T_world_camera),
-                D=D[t],
-            )
-        )
-    return views
-
-
-def _neighbourhood(depth_m: np.ndarray, focal_px: float) -> tuple[np.ndarray, np.ndarray]:
-    """Nearest depth of the 3x3 neighbourhood (0 when one pixel lacks depth), and which pixels lie on a surface.
-
-    A pixel well behind one neighbour and well before another mixes the two sides of a depth step.
-    """
-    import cv2
-
-    kernel = np.ones((3, 3), np.uint8)
-    nearest = cv2.erode(depth_m, kernel)
-    farthest = cv2.dilate(depth_m, kernel)
-    step = max(0.01, 3 / focal_px) * depth_m  # three pixels of a surface at 45 degrees
-    return nearest, (depth_m > 0) & ((depth_m - nearest < step) | (farthest - depth_m < step))
-
-
-def _slope(depth_m: np.ndarray, step: int = 3) -> np.ndarray:
-    """Change of depth per pixel to the right and down (H, W, 2); the flatter of both sides, so never a depth step."""
-    import cv2
-
-    z = cv2.medianBlur(depth_m, 5)
-    slopes = []
-    for axis in (1, 0):
-        ahead = (np.roll(z, -step, axis) - z) / step
-        behind = (z - np.roll(z, step, axis)) / step
-        slopes.append(np.where(np.abs(ahead) < np.abs(behind), ahead, behind))
-    return np.stack(slopes, -1)
-
-
-def _slant(depth_m: np.ndarray, slope: np.ndarray, K: np.ndarray) -> np.ndarray:
-    """Distance to the surface per difference in depth (H, W): 1 facing the camera, towards 0 seen edge-on.
-
-    A surface with slopes ``z_u, z_v`` has the normal ``(fx z_u, fy z_v, -z - (u - cx) z_u - (v - cy) z_v)`` and lies
-    ``z / |normal|`` times the difference in depth away.
-    """
-    x, y, _ = np.moveaxis(rays(depth_m.shape, K), -1, 0)
-    a, b = np.float32(K[0, 0]) * slope[..., 0], np.float32(K[1, 1]) * slope[..., 1]
-    length = np.sqrt(a * a + b * b + (depth_m + x * a + y * b) ** 2)
-    return np.clip(depth_m / np.maximum(length, 1e-6), 0.15, 1).astype(np.float32)
-
-
-def _without_speckles(label: np.ndarray) -> np.ndarray:
-    """Labels (H, W) without pixels that fewer than two of their eight neighbours agree with."""
-    import cv2
-
-    out = np.full_like(label, UNLABELLED)
-    for k in np.unique(label):
-        same = (label == k).astype(np.uint8)
-        out[(cv2.boxFilter(same, -1, (3, 3), normalize=False) >= 3) & (same > 0)] = k
-    return out
-
-
-def _fuse_part(name: str, label: int, views: list[_View], config: FuseConfig) -> Part:
+def _fuse_part(name: str, label: int, views: list[DepthView], config: FuseConfig) -> Part:
     points = _measured_points(label, views, config.min_share)
     if len(points) < config.min_pixels:
         log.warning("part '%s' has %d measured points, too few for a mesh", name, len(points))
@@ -203,7 +112,7 @@ def _fuse_part(name: str, label: int, views: list[_View], config: FuseConfig) ->
     return Part(name, mesh, pieces, _observed_share(mesh, grid.positions(seen), grid.voxel_m))
 
 
-def _measured_points(label: int, views: list[_View], min_share: float, max_per_frame: int = 20_000) -> np.ndarray:
+def _measured_points(label: int, views: list[DepthView], min_share: float, max_per_frame: int = 20_000) -> np.ndarray:
     """Depth pixels of a part (N, 3) in the part's frame at zero joint values, without far outliers."""
     clouds = [np.zeros((0, 3))]
     for view in views:
@@ -243,79 +152,64 @@ def _measured_cells(points: np.ndarray, grid: Grid, config: FuseConfig) -> tuple
     return np.flatnonzero(seen), np.flatnonzero(band)
 
 
-def _look_up(view: _View, label: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixel (N, 2) with its fraction, its flat index, and depth (N,) at which a view sees a part's points (N, 3)."""
-    T = (view.T_camera_world @ view.D[label]).astype(np.float32)
-    local = points @ T[:3, :3].T + T[:3, 3]
-    z = local[:, 2]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        uv = local[:, :2] / z[:, None] * view.K[[0, 1], [0, 1]].astype(np.float32) + view.K[:2, 2].astype(np.float32)
-    height, width = view.size
-    inside = (z > 0.05) & (uv > -0.5).all(-1) & (uv[:, 0] < width - 0.5) & (uv[:, 1] < height - 0.5)
-    index = np.full(len(points), height * width)
-    nearest = (uv[inside] + 0.5).astype(np.int64)
-    index[inside] = nearest[:, 1] * width + nearest[:, 0]
-    return uv, index, z
+class _Sums:
+    """What all views say about the cells near a part's surface, added up view by view."""
 
+    def __init__(self, points: np.ndarray, label: int, truncation_m: float) -> None:
+        count = len(points)
+        self.points, self.label, self.truncation_m = points, label, truncation_m
+        self.axes = np.linalg.svd(points - points.mean(0), full_matrices=False)[2]
+        self.total, self.weight = np.zeros((2, 8, count), np.float32)  # by octant of viewing directions
+        self.color, self.color_weight = np.zeros((count, 3), np.float32), np.zeros(count, np.float32)
+        self.hits, self.near, self.free = np.zeros((3, count), np.int32)
 
-def _depth_at(view: _View, uv: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Depth (N,) at fractional pixels, from the nearest one and the slope there."""
-    off = np.clip(uv - np.stack([index % view.size[1], index // view.size[1]], -1), -0.5, 0.5)
-    return view.depth_m[index] + (view.slope[index] * off).sum(-1)
-
-
-def _integrate(grid: Grid, band: np.ndarray, label: int, views: list[_View], config: FuseConfig) -> _Measured:
-    points = grid.positions(band)
-    count = len(points)
-    truncation = config.truncation_voxels * grid.voxel_m
-    total, weight = np.zeros((2, 8, count), np.float32)  # one field per octant of viewing directions
-    hits, near, free = np.zeros((3, count), np.int32)
-    color, shade = np.zeros((count, 3), np.float32), np.zeros(count, np.float32)
-    axes = np.linalg.svd(points - points.mean(0), full_matrices=False)[2]
-    for view in views:
-        uv, pixel, z = _look_up(view, label, points)
-        distance = (_depth_at(view, uv, pixel) - z) * view.slant[pixel] / truncation
-        own = np.flatnonzero((view.label[pixel] == label) & (distance > -1))
-        d, p = distance[own], pixel[own]
-        w = np.minimum(1 + d, 1) * view.slant[p] / np.maximum(z[own], 0.1) ** 2
-        side = _octant(view, label, points[own], axes)
-        total[side, own] += w * np.minimum(d, 1)
-        weight[side, own] += w
-        hits[own] += 1
-        free += view.nearest_m[pixel] - z > 2 * truncation
+    def add(self, view: DepthView) -> None:
+        uv, pixel, z = look_up(view, self.label, self.points)
+        self.free += view.nearest_m[pixel] - z > 2 * self.truncation_m
+        distance = (depth_at(view, uv, pixel) - z) * view.slant[pixel] / self.truncation_m
+        own = np.flatnonzero((view.label[pixel] == self.label) & (distance > -1))
+        d, pixel = distance[own], pixel[own]
+        w = np.minimum(1 + d, 1) * view.slant[pixel] / np.maximum(z[own], 0.1) ** 2
+        side = octant(view, self.label, self.points[own], self.axes)
+        self.total[side, own] += w * np.minimum(d, 1)
+        self.weight[side, own] += w
+        self.hits[own] += 1
         close = np.abs(d) < 0.4
-        color[own[close]] += w[close, None] * view.color[p[close]]
-        shade[own[close]] += w[close]
-        near[own[close]] += 1
-    known = (hits >= min(2, len(views))) & (free < 3 * hits)
+        own, pixel, w = own[close], pixel[close], w[close]
+        self.color[own] += w[:, None] * view.color[pixel]
+        self.color_weight[own] += w
+        self.near[own] += 1
+
+
+def _integrate(grid: Grid, band: np.ndarray, label: int, views: list[DepthView], config: FuseConfig) -> _Measured:
+    sums = _Sums(grid.positions(band), label, config.truncation_voxels * grid.voxel_m)
+    for view in views:
+        sums.add(view)
+    known = (sums.hits >= min(2, len(views))) & (sums.free < 3 * sums.hits)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = total.sum(0) / weight.sum(0)
-        sides = total / weight
-    slabs = np.where(weight > 0.1 * weight.sum(0), np.maximum(sides, -SHEET - sides), np.inf).min(0)
+        mean = sums.total.sum(0) / sums.weight.sum(0)
+        sides = sums.total / sums.weight
+    usual = sums.weight > 0.1 * sums.weight.sum(0)
+    sheets = np.where(usual, np.maximum(sides, -SHEET - sides), np.inf).min(0)
+    measured = sums.near >= max(1, CONFIRMED * len(views))
 
     def spread(values: np.ndarray, default: float) -> np.ndarray:
         out = np.full(int(np.prod(grid.shape)), default, np.float32)
         out[band[known]] = values[known]
         return out.reshape(grid.shape)
 
-    colored = known & (near > 0)
+    colored = known & (sums.near > 0)
     return _Measured(
         spread(mean, np.nan),
-        spread(slabs, np.inf),
-        spread(near >= max(1, 3 * len(views) // 40), 0) > 0,  # too few are wrong labels
-        points[colored],
-        color[colored] / shade[colored, None],
+        spread(sheets, np.inf),
+        spread(measured, 0) > 0,
+        sums.points[colored],
+        sums.color[colored] / sums.color_weight[colored, None],
     )
 
 
-def _octant(view: _View, label: int, points: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """Number 0..7 (N,) of the octant, in the frame of ``axes``, from which a view sees each point."""
-    eye = inverse(view.T_camera_world @ view.D[label])[:3, 3].astype(np.float32)
-    return ((eye - points) @ axes.T > 0) @ np.array([1, 2, 4])
-
-
 def _fill_field(
-    grid: Grid, cells: np.ndarray, views: list[_View], label: int, config: FuseConfig, factor: int = 3
+    grid: Grid, cells: np.ndarray, views: list[DepthView], label: int, config: FuseConfig, factor: int = 3
 ) -> np.ndarray:
     """Field of the unmeasured space: solid inside the hull of the measured cells where no ray has passed."""
     coarse = grid.coarser(factor)
@@ -325,7 +219,7 @@ def _fill_field(
     candidate = np.flatnonzero(outside < 1)
     free = np.zeros(len(candidate), np.int32)
     for view in views:
-        _, pixel, z = _look_up(view, label, points[candidate])
+        _, pixel, z = look_up(view, label, points[candidate])
         free += view.nearest_m[pixel] - z > truncation
     empty = np.ones(len(points), np.float32)
     empty[candidate] = np.where(free >= min(config.free_votes, len(views)), 1, -1)
