@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from art_perception.estimation.align import JointConfig
-from art_perception.estimation.dense import densify
+from art_perception.estimation.dense import DenseWindow, densify
 from art_perception.estimation.explain import ExplainConfig
-from art_perception.estimation.flow import FlowConfig, track_points
+from art_perception.estimation.flow import FlowConfig, Tracks, track_points
 from art_perception.estimation.fuse import FuseConfig, fuse_parts
 from art_perception.estimation.label import LabelConfig, label_window, upsample_labels
 from art_perception.estimation.mask import MaskConfig, keep_object
-from art_perception.estimation.parts import PartSearch, displacements, require_motion
+from art_perception.estimation.parts import Found, PartSearch, displacements, needed, require_motion
 from art_perception.estimation.segment import SegmentConfig
-from art_perception.estimation.select import joints_of, only, refine_all, trusted
+from art_perception.estimation.select import Choice, joints_of, refine_all, trusted
 from art_perception.estimation.tracking import TrackingConfig
 from art_perception.estimation.window import WindowConfig
 from art_perception.types import ArticulatedObject, Part, PartMotion, Window
@@ -82,11 +82,7 @@ def estimate_motion(window: Window, config: Config, clock: Clock) -> PartMotion:
         found = PartSearch(dense, tracks, config.segment, config.joint, config.label, config.explain).run()
         require_motion(found, tracks, config.segment)
     with clock.stage("joints", 0.4):
-        coarse = dense.coarser(2)
-        rough = label_window(coarse, displacements(found.motions, count), tracks.noise_m, config.label, config.explain)
-        labels = rough.repeat(2, 1).repeat(2, 2)[:, : dense.depth_m.shape[1], : dense.depth_m.shape[2]]
-        choices = refine_all(dense, labels, found.motions, tracks, found.part_of_track, config.joint)
-        choices = only(choices, trusted(choices, config.joint.min_confidence))
+        choices = settle(dense, tracks, found, config)
         motions = [c.motion for c in choices]
     with clock.stage("labels", 0.6):
         labels = label_window(dense, displacements(motions, count), tracks.noise_m, config.label, config.explain)
@@ -94,6 +90,22 @@ def estimate_motion(window: Window, config: Config, clock: Clock) -> PartMotion:
         joints = joints_of(choices, dense, labels)
         full = upsample_labels(window, dense, labels)
     return PartMotion(full, tuple(joints), np.stack([m.q for m in motions], -1))
+
+
+def settle(dense: DenseWindow, tracks: Tracks, found: Found, config: Config) -> list[Choice]:
+    """Refine all joints together; drop what turns out to be redundant or too uncertain, and refine the rest again."""
+    coarse = dense.coarser(2)
+    while True:
+        D = displacements(found.motions, len(coarse.depth_m))
+        rough = label_window(coarse, D, tracks.noise_m, config.label, config.explain)
+        labels = rough.repeat(2, 1).repeat(2, 2)[:, : dense.depth_m.shape[1], : dense.depth_m.shape[2]]
+        choices = refine_all(dense, labels, found.motions, tracks, found.part_of_track, config.joint)
+        motions = [c.motion for c in choices]
+        useful = needed(coarse, rough, motions, tracks.noise_m, config.explain)
+        keep = [k for k in trusted(choices, config.joint.min_confidence) if k in useful] or [0]
+        if len(keep) == len(choices):
+            return choices
+        found = found.only(keep, motions)
 
 
 def reconstruct(

@@ -34,6 +34,7 @@ from art_perception.estimation.select import confidence, refine_joint
 from art_perception.geometry.lie import transform
 
 _NESTED = 0.75  # a part on a part is the rarer explanation: it must be clearly better
+_REDUNDANT = 0.85  # of what a part's own motion explains, explained by another motion
 _MAX_REST = 8000  # points of unexplained surface that judge a proposal
 
 
@@ -43,6 +44,12 @@ class Found:
 
     motions: list[Motion]
     part_of_track: np.ndarray
+
+    def only(self, keep: list[int], motions: list[Motion]) -> Found:
+        """Return the kept parts with new motions, renumbered; parents of kept parts must be kept."""
+        number = {-1: -1} | {old: new for new, old in enumerate(keep)}
+        part = np.array([number.get(p, -1) for p in self.part_of_track], int)
+        return Found([replace(motions[k], parent=number[motions[k].parent]) for k in keep], part)
 
 
 def displacements(motions: list[Motion], frames: int) -> np.ndarray:
@@ -195,6 +202,30 @@ class PartSearch:
             if np.median(gap / np.maximum(swing, 0.02)) < 0.2:
                 return True
         return False
+
+
+def needed(
+    dense: DenseWindow, labels: np.ndarray, motions: list[Motion], noise_m: float, test: ExplainConfig
+) -> list[int]:
+    """Indices of the motions without which their part's surface would stay unexplained.
+
+    While the first joint is still rough, what it leaves unexplained can pass for a part of its own; once refined, the
+    first joint (or standing still) explains that surface as well. Latest found are dropped first, parents never.
+    """
+    frames = np.arange(0, len(labels), 3)
+    surface = surface_of(dense, noise_m, frames)
+    part = labels.reshape(len(labels), -1)[surface.frame, surface.pixel]
+    D = displacements(motions, len(labels))
+    keep = list(range(len(motions)))
+    for k in reversed(range(len(motions))):
+        own = surface.subset(part == k + 1)
+        if len(keep) == 1 or any(motions[j].parent == k for j in keep) or len(own.frame) == 0:
+            continue
+        others = [0, *(j + 1 for j in keep if j != k)]
+        shares = [(explain(dense, own, D[j], test).refuted <= test.max_refuted).mean() for j in (k + 1, *others)]
+        if max(shares[1:]) > _REDUNDANT * shares[0]:
+            keep.remove(k)
+    return keep
 
 
 def require_motion(found: Found, tracks: Tracks, config: SegmentConfig) -> None:

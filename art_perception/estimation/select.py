@@ -167,15 +167,6 @@ def trusted(choices: list[Choice], least: float) -> list[int]:
     return keep or [0]
 
 
-def only(choices: list[Choice], keep: list[int]) -> list[Choice]:
-    """The kept choices, their parents renumbered."""
-    number = {old: new for new, old in enumerate(keep)} | {-1: -1}
-    return [
-        replace(c, fit=replace(c.fit, motion=replace(c.motion, parent=number[c.motion.parent])))
-        for c in (choices[k] for k in keep)
-    ]
-
-
 def joints_of(choices: list[Choice], dense: DenseWindow, labels: np.ndarray) -> list[Joint]:
     """Turn refined motions into joints; the origin of a revolute axis is its point nearest to the part."""
     return [_joint(k, c, _centroid(dense, labels, k + 1, c.motion)) for k, c in enumerate(choices)]
