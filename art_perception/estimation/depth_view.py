@@ -19,7 +19,7 @@ class DepthView:
     Attributes:
         depth_m: (H*W + 1,) measured depth, 0 where there is none.
         nearest_m: (H*W + 1,) smallest depth of the 3x3 neighbourhood, 0 where one of them has none.
-        slope: (H*W + 1, 2) change of depth per pixel to the right and down, metres.
+        slope: (2, H*W + 1) change of depth per pixel to the right and down, metres.
         slant: (H*W + 1,) distance to the surface per difference in depth.
         label: (H*W + 1,) part of the pixel; UNLABELLED also where it mixes two surfaces.
         color: (H*W, 3) uint8.
@@ -55,7 +55,7 @@ def _view(frame: RgbdFrame, label: np.ndarray, D: np.ndarray) -> DepthView:
     return DepthView(
         depth_m=np.append(frame.depth_m, np.float32(0)),
         nearest_m=np.append(nearest, np.float32(0)),
-        slope=np.concatenate([slope.reshape(-1, 2), np.zeros((1, 2))]).astype(np.float16),
+        slope=np.concatenate([slope.reshape(2, -1), np.zeros((2, 1))], 1).astype(np.float16),
         slant=np.append(_slant(frame.depth_m, slope, frame.K), 1).astype(np.float16),
         label=np.append(np.where(on_surface, _without_speckles(label), np.uint8(UNLABELLED)), np.uint8(UNLABELLED)),
         color=frame.color.reshape(-1, 3),
@@ -66,25 +66,26 @@ def _view(frame: RgbdFrame, label: np.ndarray, D: np.ndarray) -> DepthView:
     )
 
 
-def look_up(view: DepthView, label: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixel (N, 2) with its fraction, its flat index, and depth (N,) at which a view sees a part's points (N, 3)."""
+def look_up(view: DepthView, label: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the (fractional) pixel and depth (N, 3) at which a view sees a part's points, and its flat index (N,)."""
     T = (view.T_camera_world @ view.D[label]).astype(np.float32)
     local = points @ T[:3, :3].T + T[:3, 3]
     z = local[:, 2]
     with np.errstate(divide="ignore", invalid="ignore"):
-        uv = local[:, :2] / z[:, None] * view.K[[0, 1], [0, 1]].astype(np.float32) + view.K[:2, 2].astype(np.float32)
+        u = local[:, 0] / z * np.float32(view.K[0, 0]) + np.float32(view.K[0, 2])
+        v = local[:, 1] / z * np.float32(view.K[1, 1]) + np.float32(view.K[1, 2])
     height, width = view.size
-    inside = (z > 0.05) & (uv > -0.5).all(-1) & (uv[:, 0] < width - 0.5) & (uv[:, 1] < height - 0.5)
+    inside = (z > 0.05) & (u > -0.5) & (u < width - 0.5) & (v > -0.5) & (v < height - 0.5)
     index = np.full(len(points), height * width)
-    nearest = (uv[inside] + 0.5).astype(np.int64)
-    index[inside] = nearest[:, 1] * width + nearest[:, 0]
-    return uv, index, z
+    index[inside] = (v[inside] + 0.5).astype(np.int64) * width + (u[inside] + 0.5).astype(np.int64)
+    return np.stack([u, v, z], -1), index
 
 
-def depth_at(view: DepthView, uv: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Depth (N,) at fractional pixels, from the nearest one and the slope there."""
-    off = np.clip(uv - np.stack([index % view.size[1], index // view.size[1]], -1), -0.5, 0.5)
-    return view.depth_m[index] + (view.slope[index] * off).sum(-1)
+def depth_at(view: DepthView, pixel: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Depth (N,) at fractional pixels inside the image, from the nearest one and the slope there."""
+    row, column = np.divmod(index, view.size[1])
+    across, down = view.slope[:, index]
+    return view.depth_m[index] + across * (pixel[:, 0] - column) + down * (pixel[:, 1] - row)
 
 
 def octant(view: DepthView, label: int, points: np.ndarray, axes: np.ndarray) -> np.ndarray:
@@ -108,7 +109,7 @@ def _neighbourhood(depth_m: np.ndarray, focal_px: float) -> tuple[np.ndarray, np
 
 
 def _slope(depth_m: np.ndarray, step: int = 3) -> np.ndarray:
-    """Change of depth per pixel to the right and down (H, W, 2); the flatter of both sides, so never a depth step."""
+    """Change of depth per pixel to the right and down (2, H, W); the flatter of both sides, so never a depth step."""
     import cv2
 
     z = cv2.medianBlur(depth_m, 5)
@@ -117,7 +118,7 @@ def _slope(depth_m: np.ndarray, step: int = 3) -> np.ndarray:
         ahead = (np.roll(z, -step, axis) - z) / step
         behind = (z - np.roll(z, step, axis)) / step
         slopes.append(np.where(np.abs(ahead) < np.abs(behind), ahead, behind))
-    return np.stack(slopes, -1)
+    return np.stack(slopes)
 
 
 def _slant(depth_m: np.ndarray, slope: np.ndarray, K: np.ndarray) -> np.ndarray:
@@ -127,7 +128,7 @@ def _slant(depth_m: np.ndarray, slope: np.ndarray, K: np.ndarray) -> np.ndarray:
     ``z / |normal|`` times the difference in depth away.
     """
     x, y, _ = np.moveaxis(rays(depth_m.shape, K), -1, 0)
-    a, b = np.float32(K[0, 0]) * slope[..., 0], np.float32(K[1, 1]) * slope[..., 1]
+    a, b = np.float32(K[0, 0]) * slope[0], np.float32(K[1, 1]) * slope[1]
     length = np.sqrt(a * a + b * b + (depth_m + x * a + y * b) ** 2)
     return np.clip(depth_m / np.maximum(length, 1e-6), 0.15, 1).astype(np.float32)
 

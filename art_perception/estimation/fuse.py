@@ -40,7 +40,7 @@ class FuseConfig:
     """Smallest voxel, metres."""
     max_voxel_m: float = 0.008
     """Largest voxel, metres (more only when the part would need more than ``max_cells``)."""
-    max_cells: int = 2_000_000
+    max_cells: int = 1_200_000
     """Largest number of voxels per part."""
     truncation_voxels: float = 2.5
     """Width of the measured band on either side of a surface; also the thickness of a slab seen from one side."""
@@ -164,19 +164,21 @@ class _Sums:
         self.hits, self.near, self.free = np.zeros((3, count), np.int32)
 
     def add(self, view: DepthView) -> None:
-        uv, pixel, z = look_up(view, self.label, self.points)
-        self.free += view.nearest_m[pixel] - z > 2 * self.truncation_m
-        distance = (depth_at(view, uv, pixel) - z) * view.slant[pixel] / self.truncation_m
-        own = np.flatnonzero((view.label[pixel] == self.label) & (distance > -1))
-        d, pixel = distance[own], pixel[own]
-        w = np.minimum(1 + d, 1) * view.slant[pixel] / np.maximum(z[own], 0.1) ** 2
+        seen, index = look_up(view, self.label, self.points)
+        self.free += view.nearest_m[index] - seen[:, 2] > 2 * self.truncation_m
+        own = np.flatnonzero(view.label[index] == self.label)
+        seen, index = seen[own], index[own]
+        d = (depth_at(view, seen, index) - seen[:, 2]) * view.slant[index] / self.truncation_m
+        measured = d > -1
+        own, index, z, d = own[measured], index[measured], seen[measured, 2], d[measured]
+        w = np.minimum(1 + d, 1) * view.slant[index] / np.maximum(z, 0.1) ** 2
         side = octant(view, self.label, self.points[own], self.axes)
         self.total[side, own] += w * np.minimum(d, 1)
         self.weight[side, own] += w
         self.hits[own] += 1
         close = np.abs(d) < 0.4
-        own, pixel, w = own[close], pixel[close], w[close]
-        self.color[own] += w[:, None] * view.color[pixel]
+        own, index, w = own[close], index[close], w[close]
+        self.color[own] += w[:, None] * view.color[index]
         self.color_weight[own] += w
         self.near[own] += 1
 
@@ -219,8 +221,8 @@ def _fill_field(
     candidate = np.flatnonzero(outside < 1)
     free = np.zeros(len(candidate), np.int32)
     for view in views:
-        _, pixel, z = look_up(view, label, points[candidate])
-        free += view.nearest_m[pixel] - z > truncation
+        seen, index = look_up(view, label, points[candidate])
+        free += view.nearest_m[index] - seen[:, 2] > truncation
     empty = np.ones(len(points), np.float32)
     empty[candidate] = np.where(free >= min(config.free_votes, len(views)), 1, -1)
     empty = ndimage.gaussian_filter(empty.reshape(coarse.shape), 0.7)

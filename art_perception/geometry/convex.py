@@ -44,7 +44,7 @@ def convex_pieces(mesh: Mesh, max_pieces: int, margin_m: float = 0.002, max_face
         return ()
     light = simplified(mesh, margin_m / 3, max_faces)
     solid = to_manifold(light)
-    if solid.is_empty():
+    if solid.is_empty() or len(light.faces) > 2 * max_faces:  # not closed, or too rough to be taken apart
         return (whole,)
     axes = _flat_directions(light)
     crumb = CRUMB * solid.volume()
