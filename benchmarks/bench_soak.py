@@ -80,7 +80,7 @@ def main() -> None:
         rows = watch(ros, processes, args.minutes)
         settled = rows[int(WARM_UP * len(rows)) :]
         tail = max(1, len(settled) // 5)
-        growth = settled[-tail:].mean(0) - settled[:tail].mean(0)
+        growth = np.median(settled[-tail:], 0) - np.median(settled[:tail], 0)
         for k, name in enumerate(processes):
             memory, threads, files = growth[3 * k : 3 * k + 3]
             print(f"{name}: memory {memory:+.1f} MiB, threads {threads:+.1f}, files {files:+.1f}")
