@@ -115,7 +115,7 @@ def test_a_bag_loop_starts_over(ros, clip):
     track = ros.start("track", {"urdf": clip / "truth.urdf", "use_sim_time": True, **STILL})
     clock = ros.listen("/clock", Clock)
     wait_for_tracker(ros)
-    ros.play(clip, loop=True, rate=2.0)
+    ros.play(clip, loop=True, rate=1.0)
     ros.until(lambda: len(states) >= 3 * 24, 60, "three rounds")
     stamps = [stamp_ns(m.header) for _, m in states]
     jumps = [i for i in range(1, len(stamps)) if stamps[i] < stamps[i - 1]]
