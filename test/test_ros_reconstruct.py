@@ -59,6 +59,7 @@ def test_the_node_finds_what_the_command_finds(ros, tmp_path, sample_run):
     folder = tmp_path / "urdf_out" / "my_laptop"
     saved = ros.call("/reconstruct/save", Trigger, Trigger.Request(), 180)
     assert saved.success
+    assert ros.call("/reconstruct/save", Trigger, Trigger.Request(), 5) == saved, "nothing new to reconstruct from"
     assert str(folder / "object.urdf") in saved.message
     description = ros.listen("/robot_description", String, latched())
     ros.until(lambda: description and parts and markers, 10, "the object, by late joiners")

@@ -66,7 +66,7 @@ class Attempt:
 
     window: Window
     span_s: float
-    done: Future
+    done: Future[Any]
 
 
 class Cancelled(Exception):  # noqa: N818 - not an error
@@ -93,6 +93,7 @@ class ReconstructNode(Node):
         self._enabled = self._config.enabled
         self._closing = False
         self._found: Reconstruction | None = None
+        self._last: Future[Any] | None = None
         self._found_s = self._pending_s = 0.0  # clip lengths behind the object, and behind the attempts under way
         self._stage = ""
         self._problem = ""
@@ -171,9 +172,10 @@ class ReconstructNode(Node):
             self._enabled = False
             self.get_logger().info("enough seen; call ~/enable to go on or ~/reset to start over")
 
-    def _attempt(self) -> Future:
+    def _attempt(self) -> Future[Any]:
         """Hand the current window to the worker; the future's result is (success, message)."""
-        done: Future = Future()
+        done: Future[Any] = Future()
+        self._last = done
         self._tried_s = self._span_s
         try:
             window = self._buffer.window()
@@ -228,11 +230,15 @@ class ReconstructNode(Node):
         return message
 
     async def _on_save(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        response.success, response.message = await Waiting(self._attempt())
+        """Use all frames seen; answer with the last attempt when it had as many, rather than replace its result."""
+        last = self._last
+        if last is None or self._has_grown(ended=True):
+            last = self._attempt()
+        response.success, response.message = await Waiting(last)
         return response
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._found, self._found_s = None, 0.0
+        self._found, self._found_s, self._last = None, 0.0, None
         self._clear()
         self._enabled = True
         response.success, response.message = True, "collecting from now on"
@@ -283,7 +289,7 @@ def give_back_memory() -> None:
 class Waiting:
     """Await a future without keeping a core busy: rclpy re-runs a waiting coroutine in every spin."""
 
-    def __init__(self, future: Future) -> None:
+    def __init__(self, future: Future[Any]) -> None:
         self._future = future
 
     def __await__(self) -> Generator[None, None, Any]:
