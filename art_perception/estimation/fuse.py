@@ -2,9 +2,9 @@
 
 Every frame is integrated into a truncated signed distance field in the part's own frame, through the part's estimated
 displacement, from the pixels labelled as that part only (Curless & Levoy 1996; weights fall off behind the surface as
-in Bylow et al. 2013). What no ray has measured is filled: solid inside the convex hull of the measured points, unless
-rays to any later surface have passed through it. So a door seen from one side becomes a slab as thick as the
-truncation, and a body seen from the front stays closed without inventing extent.
+in Bylow et al. 2013). What no ray has measured is filled: solid inside the bounding box (of boxes) or the convex hull
+of the measured points, unless rays to any later surface have passed through it. So a door seen from one side becomes a
+thin slab, and a body seen from the front is closed without growing beyond what was measured.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scipy.spatial import ConvexHull, QhullError, cKDTree
 
 from art_perception.estimation.depth_view import DepthView, depth_at, depth_views, look_up, octant
 from art_perception.geometry.camera import rays
-from art_perception.geometry.convex import convex_pieces
+from art_perception.geometry.convex import convex_pieces, flat_directions
 from art_perception.geometry.lie import inverse, transform
 from art_perception.geometry.mesh import empty_mesh, sample_surface, simplified, smoothed
 from art_perception.geometry.voxels import Grid, grid_around, keep_large, refine, surface, tidy
@@ -26,6 +26,8 @@ from art_perception.types import Mesh, Part, PartMotion, Window
 
 log = logging.getLogger(__name__)
 
+BOX_FLAT = 0.8  # share of a box's surface that faces along one of three directions,
+BOX_SIDE = 0.02  # and along each of them
 CONFIRMED = 0.075  # share of the views that must have measured a surface; fewer are wrong labels
 SHEET = 0.6  # thickness of a sheet seen from both sides, in truncations
 
@@ -103,7 +105,8 @@ def _fuse_part(name: str, label: int, views: list[DepthView], config: FuseConfig
     seen, band = _measured_cells(points, grid, config)
     measured = _integrate(grid, band, label, views, config)
     confirmed = seen[measured.surface.ravel()[seen]]
-    fill = _fill_field(grid, confirmed, views, label, config)
+    planes = _outline(grid.positions(confirmed), _cell_normals(measured.field, confirmed))
+    fill = _fill_field(grid, planes, views, label, config)
     field = _with_sheets(_closed(measured.field, fill), measured.shell)
     mesh = smoothed(surface(tidy(field, measured.surface, config.min_share), grid), 6)
     mesh = simplified(mesh, 0.1 * grid.voxel_m, config.max_faces)
@@ -211,13 +214,13 @@ def _integrate(grid: Grid, band: np.ndarray, label: int, views: list[DepthView],
 
 
 def _fill_field(
-    grid: Grid, cells: np.ndarray, views: list[DepthView], label: int, config: FuseConfig, factor: int = 3
+    grid: Grid, planes: np.ndarray, views: list[DepthView], label: int, config: FuseConfig, factor: int = 3
 ) -> np.ndarray:
-    """Field of the unmeasured space: solid inside the hull of the measured cells where no ray has passed."""
+    """Field of the unmeasured space: solid inside the outline of the measured cells where no ray has passed."""
     coarse = grid.coarser(factor)
     truncation = config.truncation_voxels * grid.voxel_m
     points = coarse.positions(np.arange(np.prod(coarse.shape)))
-    outside = _hull_distance(grid.positions(cells), points) / truncation
+    outside = _distance_outside(planes, points) / truncation
     candidate = np.flatnonzero(outside < 1)
     free = np.zeros(len(candidate), np.int32)
     for view in views:
@@ -246,16 +249,36 @@ def _with_sheets(field: np.ndarray, shell: np.ndarray) -> np.ndarray:
     return np.minimum(field, ndimage.gaussian_filter(np.minimum(shell, 1), 0.7))
 
 
-def _hull_distance(measured: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Signed distance (N,) of ``points`` to the convex hull of ``measured``, exact inside and near faces."""
+def _cell_normals(field: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """Normals (N, 3) of the surface at those ``cells`` (flat indices) whose neighbours are measured."""
+    flat, strides = field.ravel(), np.array(field.strides) // field.itemsize
+    gradient = np.stack([flat[cells + s] - flat[cells - s] for s in strides], -1)
+    gradient = gradient[np.isfinite(gradient).all(-1)]
+    return gradient / np.maximum(np.linalg.norm(gradient, axis=-1, keepdims=True), 1e-9)
+
+
+def _outline(measured: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    """Planes (P, 4) around measured points: the bounding box of what looks like a box, else the convex hull."""
+    if len(normals) > 50:
+        sample = normals[:: max(1, len(normals) // 2000)]
+        axes = flat_directions(sample, np.ones(len(sample)))
+        along = np.abs(sample @ axes.T) > 0.95
+        if along.any(-1).mean() > BOX_FLAT and along.mean(0).min() > BOX_SIDE:
+            low, high = np.percentile(measured @ axes.T, [0.2, 99.8], axis=0)
+            return np.block([[axes, -high[:, None]], [-axes, low[:, None]]]).astype(np.float32)
     try:
         planes = ConvexHull(measured).equations.astype(np.float32)
     except QhullError:
-        return np.full(len(points), np.inf, np.float32)
-    planes = np.unique(planes.round(3), axis=0)
-    out = np.full(len(points), -np.inf, np.float32)
+        return np.zeros((0, 4), np.float32)
+    return np.unique(planes.round(3), axis=0)
+
+
+def _distance_outside(planes: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Largest signed distance (N,) of points to any of the planes: negative inside; inf without planes."""
+    out = np.full(len(points), -np.inf if len(planes) else np.inf, np.float32)
     for block in np.array_split(planes, max(1, len(planes) // 16)):
-        np.maximum(out, (points @ block[:, :3].T + block[:, 3]).max(-1), out=out)
+        if len(block):
+            np.maximum(out, (points @ block[:, :3].T + block[:, 3]).max(-1), out=out)
     return out
 
 

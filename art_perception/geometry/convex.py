@@ -46,7 +46,7 @@ def convex_pieces(mesh: Mesh, max_pieces: int, margin_m: float = 0.002, max_face
     solid = to_manifold(light)
     if solid.is_empty() or len(light.faces) > 2 * max_faces:  # not closed, or too rough to be taken apart
         return (whole,)
-    axes = _flat_directions(light)
+    axes = flat_directions(_normals(light), face_areas(light))
     crumb = CRUMB * solid.volume()
     done: list[_Piece] = []
     waiting = [_piece(solid, margin_m)]
@@ -68,9 +68,13 @@ def _piece(solid: Solid, margin_m: float) -> _Piece:
     return _Piece(solid, air + MATERIAL * volume if air > allowed else 0.0)
 
 
-def _flat_directions(mesh: Mesh) -> np.ndarray:
-    """Three orthonormal directions (3, 3) along which most of the surface is flat."""
-    normals, areas = _normals(mesh), face_areas(mesh)
+def flat_directions(normals: np.ndarray, areas: np.ndarray) -> np.ndarray:
+    """Three orthonormal directions (3, 3) along which most of a surface is flat.
+
+    Args:
+        normals: (N, 3) unit normals.
+        areas: (N,) area of the surface around each.
+    """
 
     def densest(candidates: np.ndarray) -> np.ndarray:
         some = candidates[np.linspace(0, len(candidates) - 1, min(len(candidates), 200)).astype(int)]
