@@ -26,8 +26,8 @@ from art_perception.types import Mesh, Part, PartMotion, Window
 
 log = logging.getLogger(__name__)
 
-BOX_FLAT = 0.8  # share of a box's surface that faces along one of three directions,
-BOX_SIDE = 0.02  # and along each of them
+BOX_FLAT = 0.85  # share of a box's surface that faces along one of three directions,
+BOX_SIDE = 0.05  # and along the second most common of them
 CONFIRMED = 0.075  # share of the views that must have measured a surface; fewer are wrong labels
 SHEET = 0.6  # thickness of a sheet seen from both sides, in truncations
 
@@ -262,8 +262,8 @@ def _outline(measured: np.ndarray, normals: np.ndarray) -> np.ndarray:
     if len(normals) > 50:
         sample = normals[:: max(1, len(normals) // 2000)]
         axes = flat_directions(sample, np.ones(len(sample)))
-        along = np.abs(sample @ axes.T) > 0.95
-        if along.any(-1).mean() > BOX_FLAT and along.mean(0).min() > BOX_SIDE:
+        along = np.abs(sample @ axes.T) > 0.9
+        if along.any(-1).mean() > BOX_FLAT and np.sort(along.mean(0))[1] > BOX_SIDE:
             low, high = np.percentile(measured @ axes.T, [0.2, 99.8], axis=0)
             return np.block([[axes, -high[:, None]], [-axes, low[:, None]]]).astype(np.float32)
     try:
