@@ -224,7 +224,7 @@ def _trimmed_kabsch(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _polish(judge: Judge, scored: Scored, candidates: np.ndarray) -> Scored:
-    """Fit the joint, as revolute and as prismatic, to its supporters; keep what explains the tracks better."""
+    """Fit the joint to its supporters for as long as that explains the tracks better."""
     supporters = scored.gain > 0
     best = scored
     for _ in range(2):
