@@ -68,11 +68,9 @@ class Verdict:
     proof: np.ndarray
 
 
-def surface_of(dense: DenseWindow, noise_m: float, frames: np.ndarray, stride: int = 1) -> Surface:
-    """Usable surface of some frames, every ``stride``-th pixel; ``noise_m`` holds at the median depth."""
-    grid = np.zeros(dense.usable.shape[1:], bool)
-    grid[::stride, ::stride] = True
-    local, v, u = np.nonzero(dense.usable[frames] & grid)
+def surface_of(dense: DenseWindow, noise_m: float, frames: np.ndarray) -> Surface:
+    """Usable surface of some frames; ``noise_m`` holds at the median depth."""
+    local, v, u = np.nonzero(dense.usable[frames])
     frame = frames[local]
     pose = dense.T_world_camera.astype(np.float32)
     points = np.einsum("nij,nj->ni", pose[frame, :3, :3], dense.points[frame, v, u]) + pose[frame, :3, 3]
