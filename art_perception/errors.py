@@ -35,3 +35,7 @@ class OutputError(ArtPerceptionError):
 
 class MissingDependencyError(ArtPerceptionError):
     """An optional library or system package is absent."""
+
+
+class CheckpointError(ArtPerceptionError):
+    """Network weights are missing or belong to another network."""

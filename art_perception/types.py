@@ -10,8 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class JointType(str, Enum):
@@ -74,6 +78,7 @@ class Joint:
         valid: whether the estimate is good enough to act on.
         confidence: probability in [0, 1] that type, axis (5 deg) and position (5 cm) are right.
         axis_std_rad, origin_std_m: one-sigma uncertainty from the fit's covariance.
+        proposed_by: what first suggested it: ``network``, ``tracks`` or ``planes``; empty for ground truth.
     """
 
     name: str
@@ -87,6 +92,7 @@ class Joint:
     confidence: float = 1.0
     axis_std_rad: float = 0.0
     origin_std_m: float = 0.0
+    proposed_by: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,3 +163,50 @@ class ArticulatedObject:
     parts: tuple[Part, ...]
     joints: tuple[Joint, ...]
     T_world_base: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PointWindow:
+    """B windows of T frames of N measured surface points: what the window network sees.
+
+    Attributes:
+        points: (B, T, N, 3) in the first camera's frame, minus ``center`` and divided by ``scale``: about [-1, 1].
+        flow: (B, T, N, 3) displacement to the next frame (in the last frame: from the previous one) divided by
+            ``flow_scale``; zero where ``flow_valid`` is false.
+        flow_valid: (B, T, N) bool.
+        normals: (B, T, N, 3) unit, towards the camera, zero where unknown.
+        seen: (B, T, N, 4) share of the earlier and later frames that saw a surface at this place, and that saw
+            through it: [seen before, through before, seen after, through after].
+        center: (B, 3) metres; scale: (B,) metres.
+        flow_scale: (B,) 95th percentile of the flow's length, in units of ``scale``.
+        appearance: (B, T, N, C) image features, or None.
+    """
+
+    points: Tensor
+    flow: Tensor
+    flow_valid: Tensor
+    normals: Tensor
+    seen: Tensor
+    center: Tensor
+    scale: Tensor
+    flow_scale: Tensor
+    appearance: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WindowTruth:
+    """True parts and joints of B windows, in the units of their :class:`PointWindow`.
+
+    Attributes:
+        part: (B, T, N) int64: 0 static body, k the k-th moving part, -1 not to be judged.
+        type: (B, K) int64: 0 revolute, 1 prismatic, -1 no such part.
+        axis: (B, K, 3) unit, in the direction of net motion, at the first frame.
+        pivot: (B, K, 3) a point on the axis of a revolute joint.
+        amount: (B, T, K) motion since the first frame, rad or units of ``scale``.
+    """
+
+    part: Tensor
+    type: Tensor
+    axis: Tensor
+    pivot: Tensor
+    amount: Tensor
