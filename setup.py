@@ -26,6 +26,7 @@ setup(
     install_requires=[
         "numpy>=1.23",
         "scipy>=1.10",
+        "safetensors>=0.4",
         "torch>=2.2",
         "open3d>=0.18",
         "trimesh>=4.4",

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from bag_tools import make_frames
 from art_perception.errors import OutputError
 from art_perception.io.atomic import atomic_directory
 from art_perception.io.bag import BagWriter, read_frames
+from art_perception.io.cleanup import abandon
 
 ROOT = Path(__file__).parents[1]
 
@@ -185,8 +187,8 @@ def test_file_systems_without_exchange(tmp_path, monkeypatch):
 def test_a_result_moved_aside_by_a_killed_process_comes_back(tmp_path):
     staging = tmp_path / f".object.{dead_pid()}.tmp"
     staging.mkdir()
-    (staging / "old").mkdir()
-    put(staging / "old", "old")
+    (staging / "object.old").mkdir()
+    put(staging / "object.old", "old")
 
     def fail():
         with atomic_directory(tmp_path / "object"):
@@ -196,6 +198,35 @@ def test_a_result_moved_aside_by_a_killed_process_comes_back(tmp_path):
         fail()
     assert content(tmp_path / "object")["result.json"] == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["object"]
+
+
+@pytest.mark.parametrize("name", ["object", "old"])
+def test_the_old_result_survives_an_interrupt_between_two_renames(tmp_path, monkeypatch, name):
+    out, rename = tmp_path / name, Path.rename
+    with atomic_directory(out) as folder:
+        put(folder, "old")
+
+    def rename_half(self, target):
+        if Path(target) == out and self.parent.name.endswith(".tmp") and self.name == name:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
+    monkeypatch.setattr(Path, "rename", rename_half)
+    with pytest.raises(KeyboardInterrupt), atomic_directory(out) as folder:
+        put(folder, "new")
+    assert content(out)["result.json"] == "old"
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_abandoning_leaves_nothing(tmp_path):
+    left = None
+    with suppress(SystemExit), atomic_directory(tmp_path / "a" / "b" / "object") as folder:
+        put(folder, "half")
+        abandon()
+        left = list(tmp_path.iterdir())
+        raise SystemExit
+    assert left == list(tmp_path.iterdir()) == []
 
 
 def test_another_living_process_keeps_its_folder(tmp_path):

@@ -203,13 +203,55 @@ def test_killed_while_writing(old, sample_run, tmp_path):
         assert json.loads((out / "result.json").read_text()) == old
 
 
-def test_interrupted_while_running_leaves_nothing(tmp_path):
-    command = [sys.executable, "-m", "art_perception.cli.main", "run", SAMPLE, "--out", tmp_path / "result"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, cwd=ROOT)
+def assert_ended_by(number: signal.Signals, process: subprocess.Popen[bytes], folder: Path) -> None:
+    """The process dies of the signal, says nothing and leaves nothing in ``folder``."""
+    assert process.communicate(timeout=60) == (b"", b"")
+    assert process.returncode == -number  # a shell shows 130 for SIGINT
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("command", ["run", "evaluate"])
+def test_interrupted_while_running_leaves_nothing(command, tmp_path):
+    arguments = [sys.executable, "-m", "art_perception.cli.main", command, SAMPLE, "--out", tmp_path / "result"]
+    process = subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, start_new_session=True
+    )
     while not list(tmp_path.iterdir()) and process.poll() is None:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, complaint = process.communicate(timeout=60)
-    assert process.returncode in (130, -signal.SIGINT)  # a shell shows 130 for either
-    assert complaint == b""
-    assert not list(tmp_path.iterdir())
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to child processes too
+    assert_ended_by(signal.SIGINT, process, tmp_path)
+
+
+SIGNALLED_WHERE_IT_IS_LOST = """
+import signal, sys
+from art_perception.cli import main, run
+
+number = int(sys.argv.pop())
+
+class Finalised:
+    def __del__(self):
+        signal.raise_signal(number)
+
+def finalise():
+    Finalised()
+
+def guard():
+    try:
+        signal.raise_signal(number)
+    except BaseException:
+        pass
+
+run.reconstruct = lambda *_: {"finalise": finalise, "guard": guard}[place]()
+place = sys.argv.pop()
+main.main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("place", ["guard", "finalise"])
+def test_signals_cannot_be_lost(place, number, tmp_path):
+    """Third-party libraries guard imports with ``except BaseException``; Python prints what finalisers raise."""
+    script = [sys.executable, "-c", SIGNALLED_WHERE_IT_IS_LOST]
+    arguments = ["run", SAMPLE, "--out", tmp_path / "made" / "result", place, str(int(number))]
+    process = subprocess.Popen([*script, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+    assert_ended_by(number, process, tmp_path)

@@ -22,6 +22,7 @@ PACKAGE = Path(__file__).parents[1]
 LIBRARIES = {
     "numpy": "numpy",
     "scipy": "scipy",
+    "safetensors": "safetensors",
     "torch": "torch",
     "open3d": "open3d",
     "cv2": "opencv-python-headless",

@@ -12,15 +12,16 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from art_perception.cli.signals import end_on_signals
 from art_perception.errors import ArtPerceptionError, UsageError
 
 BAD_INPUT = 2
-INTERRUPTED = 130
 SUMMARIES = {
     "demo": "reconstruct the bundled clip and compare the result with the truth",
     "run": "turn a recorded bag into a URDF, joint states and a report",
     "evaluate": "run on bags with ground truth and score the results",
     "simulate": "render a bag with ground truth",
+    "train": "train a network on rendered windows",
     "track": "follow a known URDF through a recorded bag",
     "view": "show a result in the web browser",
     "check": "validate a URDF and its meshes",
@@ -32,11 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        argv: command line without the program's name; None means the process's own.
+        argv: command line without the program's name; None means the process's own, which signals may then end.
 
     Returns:
-        Exit code: 0, 2 for bad input, 130 when interrupted, or what the command says.
+        Exit code: 0, 2 for bad input, or what the command says.
     """
+    if argv is None:
+        end_on_signals()
     arguments = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
@@ -47,8 +50,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if (error.name or "").startswith("art_perception"):
             raise
         return _fail(f"a library cannot be imported ({error}): run `art-perception doctor` to see what to install")
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except BrokenPipeError:  # the reader of a pipe, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -115,6 +116,10 @@ def find_command(name: str) -> Callable[[list[str]], int]:
             from art_perception.cli import simulate
 
             return simulate.main
+        case "train":
+            from art_perception.cli import train
+
+            return train.main
         case "track":
             from art_perception.cli import track
 

@@ -12,9 +12,11 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from art_perception.errors import OutputError
+from art_perception.io.cleanup import cleaned_up
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _AT_FDCWD = -100
@@ -34,22 +36,18 @@ def atomic_directory(out: Path | str, marker: str = "result.json") -> Iterator[P
     """
     out = Path(out).resolve()
     _check_replaceable(out, marker)
-    missing = [parent for parent in out.parents if not parent.exists()]
     staging = out.parent / f".{out.name}.{os.getpid()}.tmp"
-    try:
-        work = _prepare(staging, out)
-        yield work
-        _flush(work)
-        _install(work, out)
-    except OSError as error:
-        if error.errno in _FULL:
-            raise _full(out) from error
-        raise
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        for parent in missing:
-            with suppress(OSError):  # holds the result
-                parent.rmdir()
+    missing = [parent for parent in out.parents if not parent.exists()]
+    with cleaned_up(partial(_discard, staging, out, missing)):
+        try:
+            work = _prepare(staging, out)
+            yield work
+            _flush(work)
+            _install(work, out)
+        except OSError as error:
+            if error.errno in _FULL:
+                raise _full(out) from error
+            raise
 
 
 def _prepare(staging: Path, out: Path) -> Path:
@@ -91,14 +89,28 @@ def _check_replaceable(out: Path, marker: str) -> None:
 
 
 def _clean_stale(out: Path) -> None:
-    """Remove what killed processes left behind; put back a result that was moved aside (see ``_swap``)."""
+    """Remove what killed processes left behind."""
     for staging in out.parent.glob(f".{glob.escape(out.name)}.*.tmp"):
         pid = staging.name.split(".")[-2]
         if not pid.isdigit() or (int(pid) != os.getpid() and _is_alive(int(pid))):
             continue
-        if (staging / "old").exists() and not out.exists():
-            (staging / "old").rename(out)
-        shutil.rmtree(staging, ignore_errors=True)
+        _discard(staging, out, [])
+
+
+def _discard(staging: Path, out: Path, missing: list[Path]) -> None:
+    """Remove ``staging``, and the folders that were made for nothing; put back a result that was moved aside."""
+    aside = _aside(staging, out)
+    if aside.exists() and not out.exists():
+        aside.rename(out)
+    shutil.rmtree(staging, ignore_errors=True)
+    for parent in missing:
+        with suppress(OSError):  # holds the result
+            parent.rmdir()
+
+
+def _aside(staging: Path, out: Path) -> Path:
+    """Where ``_swap`` keeps the old result for a moment."""
+    return staging / f"{out.name}.old"
 
 
 def _is_alive(pid: int) -> bool:
@@ -141,5 +153,5 @@ def _swap(work: Path, out: Path) -> None:
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if rename is not None and rename(_AT_FDCWD, bytes(work), _AT_FDCWD, bytes(out), _RENAME_EXCHANGE) == 0:
         return
-    out.rename(work.parent / "old")
+    out.rename(_aside(work.parent, out))
     work.rename(out)

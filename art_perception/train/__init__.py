@@ -1,0 +1,1 @@
+"""Training of the networks: needs torch, numpy and scipy once the bank of objects is packed."""

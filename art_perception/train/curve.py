@@ -1,0 +1,79 @@
+"""The learning curve: a CSV that grows as training goes, and its picture."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from art_perception.eval.chart import Chart
+
+_PANELS = (
+    ("loss", "loss", None),
+    ("miou", "parts, mean IoU", 1.0),
+    ("type", "type right, %", 100.0),
+    ("axis_median", "axis, median deg", None),
+    ("position_median", "axis position, median cm", None),
+    ("success", "type, 5 deg and 5 cm right, %", 100.0),
+)
+_BLUE = (180, 90, 20)
+
+
+def append_row(path: Path, row: Mapping[str, float]) -> None:
+    """Add a row to the CSV; the first row fixes the columns."""
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(row), lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow({name: value if isinstance(value, int) else f"{value:.6g}" for name, value in row.items()})
+
+
+def read_rows(path: Path) -> list[dict[str, float]]:
+    """Rows of the CSV."""
+    with path.open(encoding="utf-8") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def drop_rows_after(path: Path, step: int) -> None:
+    """Forget what a killed run wrote after its last saved state, half a line included."""
+    if not path.exists():
+        return
+    header, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True) or [""]
+    kept = [row for row in rows if row.endswith("\n") and int(row.partition(",")[0]) <= step]
+    if not kept:
+        path.unlink()
+        return
+    staging = path.with_suffix(".partial")
+    staging.write_text(header + "".join(kept), encoding="utf-8")
+    staging.replace(path)
+
+
+def draw_curve(rows: Sequence[Mapping[str, float]], path: Path) -> None:
+    """Draw the loss and the validation scores over windows seen as a PNG."""
+    panels = [_panel(rows, *panel) for panel in _PANELS]
+    grid = np.concatenate([np.concatenate(panels[i : i + 3], 1) for i in range(0, len(panels), 3)])
+    cv2.imwrite(str(path), grid)
+
+
+def _panel(rows: Sequence[Mapping[str, float]], name: str, caption: str, top: float | None) -> np.ndarray:
+    x = np.array([row["windows"] for row in rows])
+    y = np.array([row[name] for row in rows])
+    shown = np.isfinite(y)  # a validation without a revolute part has no pivot to score
+    span = max(float(x.max()), 1.0)
+    high = _round_up(float(y[shown].max(initial=0))) if top is None else top
+    chart = Chart(f"{caption}: {y[-1]:.3g}", (0, span), (0, high), f"{span / 1000:.3g}k windows")
+    if shown.any():
+        chart.line(x[shown], y[shown], _BLUE, 2)
+        chart.dot(x[shown][-1], y[shown][-1], _BLUE)
+    return chart.image
+
+
+def _round_up(value: float) -> float:
+    """Upper end of an axis whose four steps are round numbers."""
+    power = 10.0 ** math.floor(math.log10(max(value, 1e-6)))
+    return power * next(m for m in (1, 2, 4, 8, 10) if m * power >= value)
