@@ -12,7 +12,7 @@ import numpy as np
 from art_perception.estimation.align import JointConfig
 from art_perception.estimation.dense import DenseWindow, densify
 from art_perception.estimation.explain import ExplainConfig
-from art_perception.estimation.flow import FlowConfig, Tracks, track_points
+from art_perception.estimation.flow import FlowConfig, Tracks, optical_flow, track_points
 from art_perception.estimation.fuse import FuseConfig, fuse_parts
 from art_perception.estimation.label import LabelConfig, label_window, upsample_labels
 from art_perception.estimation.mask import MaskConfig, keep_object
@@ -21,6 +21,7 @@ from art_perception.estimation.segment import SegmentConfig
 from art_perception.estimation.select import Choice, joints_of, refine_all, trusted
 from art_perception.estimation.tracking import TrackingConfig
 from art_perception.estimation.window import WindowConfig
+from art_perception.propose import NetworkConfig, around, propose
 from art_perception.types import ArticulatedObject, Part, PartMotion, Window
 
 Progress = Callable[[str, float], None]
@@ -32,6 +33,7 @@ class Config:
 
     window: WindowConfig = field(default_factory=WindowConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
     segment: SegmentConfig = field(default_factory=SegmentConfig)
     explain: ExplainConfig = field(default_factory=ExplainConfig)
     label: LabelConfig = field(default_factory=LabelConfig)
@@ -77,9 +79,14 @@ def estimate_motion(window: Window, config: Config, clock: Clock) -> PartMotion:
     count = len(window.frames)
     with clock.stage("flow", 0.0):
         dense = densify(window, config.flow.width)
-        tracks = track_points(dense, config.flow)
-    with clock.stage("segmentation", 0.15):
-        found = PartSearch(dense, tracks, config.segment, config.joint, config.label, config.explain).run()
+        flows = optical_flow(dense)
+        tracks = track_points(dense, flows, config.flow)
+    with clock.stage("network", 0.15):
+        search = PartSearch(dense, tracks, config.segment, config.joint, config.label, config.explain)
+        usable = dense.usable if dense.masked else around(dense, search.rest.points)
+        hints = propose(dense, flows, tracks, usable, config.network, config.flow)
+    with clock.stage("segmentation", 0.2):
+        found = search.run(hints)
         require_motion(found, tracks, config.segment)
     with clock.stage("joints", 0.4):
         choices = settle(dense, tracks, found, config)

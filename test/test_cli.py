@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from art_perception.cli import evaluate, run
-from art_perception.cli.main import BAD_INPUT, INTERRUPTED, SUMMARIES, find_command, main
+from art_perception.cli.main import BAD_INPUT, SUMMARIES, find_command, main
 from art_perception.errors import UsageError
 from art_perception.io.results import read_labels, read_result
 from art_perception.urdf.check import check_urdf
@@ -92,19 +92,10 @@ def test_every_summary_is_a_command():
         find_command("train_")
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/contract.md"])
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/contract.md", "docs/training.md"])
 def test_documents_name_existing_commands(document):
     text = (Path(__file__).parents[1] / document).read_text()
     assert set(re.findall(r"art-perception (\w+)", text)) - {"COMMAND"} <= set(SUMMARIES)
-
-
-def test_interrupt_is_quiet(monkeypatch, capsys):
-    def interrupted(_: list[str]) -> int:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("art_perception.cli.check.main", interrupted)
-    assert main(["check", "anything"]) == INTERRUPTED
-    assert capsys.readouterr().err == ""
 
 
 def test_missing_library_names_the_doctor(monkeypatch, capsys):

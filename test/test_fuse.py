@@ -142,7 +142,7 @@ def test_a_door_is_a_thin_slab_and_not_a_balloon(parts):
 def test_observed_is_honest(parts):
     assert 0.3 < parts[0].observed < 0.9  # the back and the bottom were never seen
     still = replace_motion(*cabinet(frames=6, spread_deg=5), q=0.0)
-    assert 0.3 < fuse_parts(*still)[1].observed < 0.7  # one side of a slab
+    assert 0.3 < fuse_parts(*still)[1].observed < 0.8  # one side of a slab; how much of its rim differs by processor
 
 
 def replace_motion(window, motion, q):

@@ -58,13 +58,26 @@ def _dense_flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return dis.calc(a, b, None)
 
 
-def consecutive_flows(grays: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Forward and backward flow (h, w, 2) px between each pair of neighbouring images."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Flows:
+    """Optical flow (h, w, 2) px between neighbouring images: ``forward[t]`` from t to t + 1, ``backward[t]`` back."""
+
+    forward: list[np.ndarray]
+    backward: list[np.ndarray]
+
+    def between(self, a: int, b: int) -> tuple[np.ndarray, np.ndarray]:
+        """Flow from image ``a`` to its neighbour ``b``, and back."""
+        return (self.forward[a], self.backward[a]) if b > a else (self.backward[b], self.forward[b])
+
+
+def optical_flow(dense: DenseWindow) -> Flows:
+    """Flow between all neighbouring frames of a window."""
+    grays = [np.clip(g * 110, 0, 255).astype(np.uint8) for g in dense.gray]
     pairs = list(pairwise(grays))
     with ThreadPoolExecutor(2) as pool:
         forward = pool.map(lambda p: _dense_flow(p[0], p[1]), pairs)
         backward = pool.map(lambda p: _dense_flow(p[1], p[0]), pairs)
-        return list(forward), list(backward)
+        return Flows(list(forward), list(backward))
 
 
 def _sample(image: np.ndarray, pixels: np.ndarray) -> np.ndarray:
@@ -89,7 +102,7 @@ def _chain(
     source: int,
     world: np.ndarray,
     usable: np.ndarray,
-    flows: tuple[list[np.ndarray], list[np.ndarray]],
+    flows: Flows,
     config: FlowConfig,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Tracks starting on a grid of frame ``source``, followed both ways: points (N, T, 3), visible (N, T), pixels."""
@@ -109,8 +122,7 @@ def _chain(
             n = t + direction
             if not 0 <= n < count:
                 break
-            there, back = (flows[0][t], flows[1][t]) if direction > 0 else (flows[1][n], flows[0][n])
-            pixels, ok = _advance(pixels, there, back, usable[n], config.max_disagreement_px)
+            pixels, ok = _advance(pixels, *flows.between(t, n), usable[n], config.max_disagreement_px)
             alive, t = alive & ok, n
     return points, visible, path
 
@@ -124,19 +136,51 @@ def noise_of(points: np.ndarray, visible: np.ndarray) -> float:
     return max(float(np.median(size)) / (np.sqrt(6) * 0.67), 1e-3) if len(size) else 1e-3
 
 
-def track_points(dense: DenseWindow, config: FlowConfig) -> Tracks:
+def followable(dense: DenseWindow) -> np.ndarray:
+    """Pixels (T, h, w) whose depth can be trusted at a place between pixels: usable and off depth edges."""
+    return dense.usable & (dense.slack_m < 0.04 * dense.depth_m)
+
+
+def follow(
+    flows: Flows, good: np.ndarray, world: np.ndarray, first: int, last: int, pixels: np.ndarray, limit: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the surface at flat ``pixels`` (N,) of frame ``first`` is in frame ``last``.
+
+    Args:
+        flows: the window's optical flow.
+        good: (T, h, w) bool, :func:`followable` pixels.
+        world: (T, h, w, 3) its points in the fixed frame.
+        first: frame the pixels are in.
+        last: frame to go to, later or earlier.
+        pixels: (N,) flat indices.
+        limit: forward-backward disagreement above which a point is lost, px.
+
+    Returns:
+        Positions (N, 3) in the fixed frame, arbitrary where lost, and (N,) whether the flow can be trusted.
+    """
+    width = good.shape[2]
+    at = np.stack([pixels % width, pixels // width], -1).astype(np.float32)
+    known = good[first].reshape(-1)[pixels]
+    step = 1 if last > first else -1
+    for t in range(first, last, step):
+        at, ok = _advance(at, *flows.between(t, t + step), good[t + step], limit)
+        known = known & ok
+    return _sample(world[last], at), known
+
+
+def track_points(dense: DenseWindow, flows: Flows, config: FlowConfig) -> Tracks:
     """Track the window's usable surface points.
 
     Args:
         dense: reduced window; tracks live on its pixels.
+        flows: its optical flow.
         config: sizes and thresholds.
 
     Returns:
         Tracks of at least ``config.min_length`` frames, positions in the fixed frame.
     """
-    usable = dense.usable & (dense.slack_m < 0.04 * dense.depth_m)
+    usable = followable(dense)
     world = dense.world_points()
-    flows = consecutive_flows([np.clip(g * 110, 0, 255).astype(np.uint8) for g in dense.gray])
     sources = np.unique(np.linspace(0, len(world) - 1, config.sources).round().astype(int))
     chains = [_chain(int(s), world, usable, flows, config) for s in sources]
     points, visible, pixels = (np.concatenate(x) for x in zip(*chains, strict=True))

@@ -27,6 +27,7 @@ class Motion:
         q: (T,) joint values, rad or m, zero in frame 0.
         parent: index of the parent motion, -1 for the static body.
         covariance: (6, 6) of [axis rotation (3), origin shift (3)], or None before a fit.
+        source: what proposed it: ``tracks``, ``planes`` or ``network``.
     """
 
     type: JointType
@@ -35,6 +36,7 @@ class Motion:
     q: np.ndarray
     parent: int = -1
     covariance: np.ndarray | None = None
+    source: str = "tracks"
 
     def rotation(self, q: np.ndarray) -> np.ndarray:
         """Rotation matrices (..., 3, 3) for joint values (...)."""

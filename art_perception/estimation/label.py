@@ -29,15 +29,13 @@ class LabelConfig:
     """Extra cost of calling a surface moving where no frame nearby refutes that it stands still."""
 
 
-def _cell_average(costs: np.ndarray, surface: Surface, size: float) -> np.ndarray:
-    """Average costs (n, K) over the cubic cells of edge ``size`` (one grid per frame) that hold the points."""
-    cells = np.floor(surface.points / size).astype(np.int64)
+def _cell_average(values: np.ndarray, points: np.ndarray, size: float) -> np.ndarray:
+    """Average values (n,) over the cubic cells of edge ``size`` that hold the points (n, 3)."""
+    cells = np.floor(points / size).astype(np.int64)
     cells -= cells.min(0)
     span = cells.max(0) + 1
-    key = ((surface.frame * span[0] + cells[:, 0]) * span[1] + cells[:, 1]) * span[2] + cells[:, 2]
-    _, index = np.unique(key, return_inverse=True)
-    count = np.bincount(index)
-    return np.stack([(np.bincount(index, c) / count)[index] for c in costs.T], -1)
+    _, index = np.unique((cells[:, 0] * span[1] + cells[:, 1]) * span[2] + cells[:, 2], return_inverse=True)
+    return (np.bincount(index, values) / np.bincount(index))[index]
 
 
 def label_window(
@@ -66,10 +64,14 @@ def label_window(
     if len(surface.frame) == 0:
         return labels
     verdicts = [explain(dense, surface, D, test) for D in displacements]
-    costs = np.stack([v.cost for v in verdicts], -1)
-    costs = 0.4 * costs + 0.6 * _cell_average(costs, surface, size)
-    proof = _cell_average(verdicts[0].proof[:, None], surface, 4 * size)
-    costs[:, 1:] += config.static_bonus + config.unproven_cost * np.clip(1 - proof / _PROOF, 0, 1)
+    costs = np.empty((len(surface.frame), len(displacements)), np.float32)
+    for k, D in enumerate(displacements):
+        # what belongs to a part does so in all frames: evidence is pooled where the points are at zero joint values
+        rest = undo(surface, D)
+        costs[:, k] = 0.4 * verdicts[k].cost + 0.6 * _cell_average(verdicts[k].cost, rest, size)
+        if k > 0:
+            proof = _cell_average(verdicts[0].proof, rest, 4 * size)
+            costs[:, k] += config.static_bonus + config.unproven_cost * np.clip(1 - proof / _PROOF, 0, 1)
     best = costs.argmin(1)
     for k in range(1, len(displacements)):
         own = np.flatnonzero(best == k)

@@ -8,7 +8,7 @@ proposals, but a wrong motion is contradicted by the depth images.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from art_perception.estimation.align import JointConfig
 from art_perception.estimation.dense import DenseWindow
 from art_perception.estimation.explain import ExplainConfig, Surface, explain, surface_of, undo
 from art_perception.estimation.flow import Tracks
-from art_perception.estimation.joint_fit import Motion
+from art_perception.estimation.joint_fit import Motion, fit_tracks
 from art_perception.estimation.label import LabelConfig, label_window
 from art_perception.estimation.planes import plane_joints
 from art_perception.estimation.segment import (
@@ -32,10 +32,20 @@ from art_perception.estimation.segment import (
 )
 from art_perception.estimation.select import confidence, refine_joint
 from art_perception.geometry.lie import transform
+from art_perception.geometry.screw import line_distance
+from art_perception.types import JointType
 
 _NESTED = 0.75  # a part on a part is the rarer explanation: it must be clearly better
 _REDUNDANT = 0.85  # of what a part's own motion explains, explained by another motion
+_COAXIAL = np.cos(np.deg2rad(10))
+_COAXIAL_M = 0.05  # proposals are rough: axes within 10 deg and this distance are taken as one
+_CLEAR = 0.8  # share of what is left that a hint must explain to be tried without rivals
+_FEW_TRACKS = 8  # fewer say nothing about a joint
 _MAX_REST = 8000  # points of unexplained surface that judge a proposal
+
+
+Suggestion = tuple[Motion, np.ndarray]
+"""A joint and the tracks (N,) bool that follow it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,6 +103,33 @@ def _enters_image(part: np.ndarray) -> bool:
     return bool((part & edge).sum((1, 2))[seen].astype(bool).mean() > 0.6) if seen.any() else False
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Hint:
+    """A joint somebody else proposes: a motion in the fixed frame, the tracks (N,) bool that follow it, in [0, 1]."""
+
+    motion: Motion
+    followers: np.ndarray
+    certainty: float
+
+
+def unchained(motion: Motion, motions: list[Motion]) -> Motion:
+    """``motion`` about the axis its parent turns about too (or along it), told without the parent when that moves less.
+
+    Two doors on one hinge line: the motion of one against the other is a joint as well, but nobody means it.
+    """
+    if motion.parent < 0 or motions[motion.parent].type is not motion.type:
+        return motion
+    parent = motions[motion.parent]
+    along = float(motion.axis @ parent.axis)
+    apart = line_distance(parent.origin, motion.origin, motion.axis) if motion.type is JointType.REVOLUTE else 0.0
+    if abs(along) < _COAXIAL or apart > _COAXIAL_M:
+        return motion
+    q = motion.q + np.sign(along) * parent.q
+    if np.abs(np.diff(q)).sum() >= np.abs(np.diff(motion.q)).sum():
+        return motion
+    return unchained(replace(motion, parent=parent.parent, q=q), motions)
+
+
 class PartSearch:
     """The state of the search: what is found, and what is left to explain."""
 
@@ -105,6 +142,7 @@ class PartSearch:
         label: LabelConfig,
         test: ExplainConfig,
     ) -> None:
+        self.hints: Sequence[Hint] = ()
         self.coarse, self.tracks = dense.coarser(2), tracks
         self.segment, self.joint, self.label, self.test = segment, joint, label, test
         self.rng = np.random.default_rng(segment.seed)
@@ -125,8 +163,9 @@ class PartSearch:
         refuted = explain(self.dense, self.sightings, D, self.test).refuted
         return _per_track(refuted, self.track_of_sighting, len(self.tracks.points)) <= self.test.max_refuted
 
-    def run(self) -> Found:
-        """Find parts until nothing more is explained."""
+    def run(self, hints: Sequence[Hint] = ()) -> Found:
+        """Find parts until nothing more is explained; ``hints`` compete with the search's own proposals."""
+        self.hints = hints
         misses = 0
         while len(self.found.motions) < self.segment.max_parts and misses < 3:
             motion, supporters = self._best_proposal()
@@ -136,25 +175,47 @@ class PartSearch:
             misses = 0 if self._accept(motion, supporters) else misses + 1
         return self.found
 
-    def _proposals(self, parent: int) -> Iterator[tuple[Motion, np.ndarray]]:
-        """Joints that tracks and planes suggest in the frame of ``parent``, with the tracks (N,) behind them."""
+    def _best_proposal(self) -> tuple[Motion | None, np.ndarray]:
+        """The proposal that explains most of what is left, and the tracks (N,) behind it; None when there is none.
+
+        A hint that explains most of it needs no rival.
+        """
+        gain, motion, own = self._best_of(self._hinted)
+        if gain < _CLEAR * len(self.rest.frame):
+            rival_gain, rival, rival_own = self._best_of(self._searched)
+            if rival_gain > gain:
+                return rival, rival_own
+        return motion, own
+
+    def _best_of(self, suggest: Callable[[int], Iterator[Suggestion]]) -> tuple[float, Motion | None, np.ndarray]:
+        """The best of the joints suggested in any parent's frame, with its gain."""
+        best: tuple[float, Motion | None, np.ndarray] = (0.0, None, np.zeros(len(self.free), bool))
+        for parent in range(-1, len(self.found.motions)):
+            for motion, own in suggest(parent):
+                gain = self._gain(motion, loose=2.0) * (1.0 if parent < 0 else _NESTED)
+                if gain > best[0]:
+                    best = gain, motion, own
+        return best
+
+    def _hinted(self, parent: int) -> Iterator[Suggestion]:
+        """Hints taken to be in the frame of ``parent``: as they are, and fitted to the tracks that follow them."""
+        local = in_frame_of(self.tracks, self.found.motions, parent)
+        for hint in self.hints:
+            own = hint.followers & self.free
+            motion = replace(hint.motion, parent=parent)
+            yield motion, own
+            if own.sum() >= _FEW_TRACKS:
+                weights = local.visible[own] / local.sigma[own, None] ** 2
+                yield fit_tracks(motion, local.points[own], weights), own
+
+    def _searched(self, parent: int) -> Iterator[Suggestion]:
+        """Joints that groups of tracks and moving planes suggest in the frame of ``parent``."""
         judge = Judge(in_frame_of(self.tracks, self.found.motions, parent), self.segment)
         for scored in find_joints(judge, self.free, self.rng):
             yield replace(scored.motion, parent=parent), scored.gain > 0
         D = displacements(self.found.motions, len(self.coarse.depth_m))[parent + 1]
         for motion in plane_joints(undo(self.rest, D), self.rest.frame, len(D), self.rng):
             yield replace(motion, parent=parent), np.zeros(len(self.free), bool)
-
-    def _best_proposal(self) -> tuple[Motion | None, np.ndarray]:
-        """The proposal, in any parent's frame, that explains most of what is left; None when there is none."""
-        best: tuple[Motion | None, np.ndarray] = (None, np.zeros(len(self.free), bool))
-        best_gain = 0.0
-        for parent in range(-1, len(self.found.motions)):
-            for motion, supporters in self._proposals(parent):
-                gain = self._gain(motion, loose=2.0) * (1.0 if parent < 0 else _NESTED)
-                if gain > best_gain:
-                    best, best_gain = (motion, supporters), gain
-        return best
 
     def _gain(self, motion: Motion, loose: float = 1.0) -> int:
         """Points of the unexplained surface that ``motion`` explains."""
@@ -165,7 +226,7 @@ class PartSearch:
 
     def _accept(self, motion: Motion, supporters: np.ndarray) -> bool:
         """Refine a proposal; keep it when it moved enough and explains enough."""
-        motions = [*self.found.motions, motion]
+        motions = [*self.found.motions, unchained(motion, self.found.motions)]
         k = len(motions)
         D = displacements(motions, len(self.coarse.depth_m))
         labels = label_window(self.coarse, D, self.tracks.noise_m, self.label, self.test)

@@ -91,7 +91,7 @@ def revolute_of(plane: MovingPlane, count: int, frames: np.ndarray) -> Motion | 
     across = n - (n @ axis)[:, None] * axis
     turn = np.arctan2(np.cross(across[0], across) @ axis, across @ across[0])
     q = np.interp(np.arange(count), frames[plane.frames], np.unwrap(turn))
-    return Motion(JointType.REVOLUTE, axis, solution[:3], q - q[0])
+    return Motion(JointType.REVOLUTE, axis, solution[:3], q - q[0], source="planes")
 
 
 def prismatic_of(plane: MovingPlane, count: int, frames: np.ndarray) -> Motion | None:
@@ -101,7 +101,7 @@ def prismatic_of(plane: MovingPlane, count: int, frames: np.ndarray) -> Motion |
     if (n @ mean).min() < np.cos(np.deg2rad(8)) or np.ptp(plane.offsets) < 0.02:
         return None
     q = np.interp(np.arange(count), frames[plane.frames], plane.offsets)
-    return Motion(JointType.PRISMATIC, mean, mean * plane.offsets[0], q - q[0])
+    return Motion(JointType.PRISMATIC, mean, mean * plane.offsets[0], q - q[0], source="planes")
 
 
 def plane_joints(

@@ -50,13 +50,14 @@ def other_type(motion: Motion, points: np.ndarray, weights: np.ndarray) -> Motio
         if length < 1e-3:
             return None
         gain = length / (motion.q[b] - motion.q[a])
-        start = Motion(JointType.PRISMATIC, shift / length, points[both, a].mean(0), motion.q * gain, motion.parent)
+        kind, axis, origin = JointType.PRISMATIC, shift / length, points[both, a].mean(0)
     else:
         axis, origin, angle, _ = screw_of_transform(kabsch(points[both, a], points[both, b], np.ones(both.sum())))
         if angle < np.deg2rad(0.5):
             return None
         gain = angle / (motion.q[b] - motion.q[a])
-        start = Motion(JointType.REVOLUTE, axis, origin, motion.q * gain, motion.parent)
+        kind = JointType.REVOLUTE
+    start = replace(motion, type=kind, axis=axis, origin=origin, q=motion.q * gain, covariance=None)
     return fit_tracks(start, points, weights)
 
 
@@ -199,6 +200,7 @@ def _joint(k: int, choice: Choice, centroid: np.ndarray) -> Joint:
         confidence=confidence,
         axis_std_rad=axis_std,
         origin_std_m=origin_std if revolute else 0.0,
+        proposed_by=motion.source,
     )
 
 

@@ -99,6 +99,7 @@ def _joint_to_json(joint: Joint) -> dict[str, Any]:
         "confidence": float(joint.confidence),
         "axis_std_deg": _number(math.degrees(joint.axis_std_rad)),
         "origin_std_m": _number(joint.origin_std_m),
+        "proposed_by": joint.proposed_by,
     }
 
 
@@ -117,6 +118,7 @@ def _joint_from_json(d: dict[str, Any]) -> Joint:
         confidence=d["confidence"],
         axis_std_rad=math.radians(std["axis_std_deg"]),
         origin_std_m=std["origin_std_m"],
+        proposed_by=d.get("proposed_by", ""),
     )
 
 

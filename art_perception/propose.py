@@ -1,0 +1,147 @@
+"""The network's part in a reconstruction: joints proposed from sliding windows, each with the tracks that follow it.
+
+What it proposes is judged like every other proposal, by the depth of all frames; where it proposes nothing that holds,
+tracks and planes take over.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+
+from art_perception.estimation.dense import DenseWindow
+from art_perception.estimation.flow import FlowConfig, Flows, Tracks
+from art_perception.estimation.joint_fit import Motion
+from art_perception.estimation.parts import Hint
+from art_perception.estimation.sample import SampledWindow, sample_window
+from art_perception.models.checkpoint import WEIGHTS, load_sim2art
+from art_perception.models.decode import Proposal, decode
+from art_perception.models.sim2art import Sim2Art
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkConfig:
+    """The window network."""
+
+    weights: str = "small"
+    """Weights that come with the package (small, research) or a file; none = motion segmentation alone."""
+    spans: int = 3
+    """Windows of half the recording besides the one over all of it."""
+    min_certainty: float = 0.25
+    """Proposals the network is less sure of are not tried."""
+
+
+@functools.lru_cache(maxsize=2)
+def network(weights: str) -> Sim2Art | None:
+    """Load the network ``weights`` names, once; None for ``none``.
+
+    Raises:
+        CheckpointError: there is no such file, or it is no checkpoint of this version.
+    """
+    if weights == "none":
+        return None
+    path = Path(weights)
+    return load_sim2art(path if path.suffix else WEIGHTS / f"sim2art_{weights}.safetensors")[0]
+
+
+def propose(
+    dense: DenseWindow, flows: Flows, tracks: Tracks, usable: np.ndarray, config: NetworkConfig, flow: FlowConfig
+) -> list[Hint]:
+    """Joints the network sees in the window, over all its frames, surest first.
+
+    Args:
+        dense: reduced window.
+        flows: its optical flow.
+        tracks: its point tracks.
+        usable: (T, h, w) bool, the object's pixels.
+        config: which network, how many windows.
+        flow: when flow is trusted.
+    """
+    model = network(config.weights)
+    if model is None:
+        return []
+    found = [
+        hint
+        for frames in spans(showing(usable), model.config.frames, config.spans)
+        for hint in _window_hints(model, dense, flows, tracks, usable, frames, flow)
+    ]
+    return sorted((h for h in found if h.certainty >= config.min_certainty), key=lambda h: -h.certainty)
+
+
+def showing(usable: np.ndarray) -> np.ndarray:
+    """Frames that show enough of the object, from its pixels (T, h, w)."""
+    return np.flatnonzero(usable.reshape(len(usable), -1).sum(1) >= 16)
+
+
+def around(dense: DenseWindow, changed: np.ndarray) -> np.ndarray:
+    """Usable pixels (T, h, w) in and next to the box of the surface that changed (n, 3): where the object must be.
+
+    Half as much again on every side, 10 cm at least, holds most of what the moving parts are attached to.
+    """
+    if len(changed) == 0:
+        return np.zeros_like(dense.usable)
+    low, high = np.quantile(changed, [0.02, 0.98], axis=0)
+    margin = np.maximum(0.5 * (high - low).max(), 0.1)
+    world = dense.world_points()
+    return dense.usable & ((world > low - margin) & (world < high + margin)).all(-1)
+
+
+def spans(frames: np.ndarray, length: int, halves: int) -> Iterator[np.ndarray]:
+    """Windows of ``length`` evenly spread frames: one over all ``frames``, then ``halves`` over half of them each.
+
+    Frames repeat where there are fewer than ``length``; with so few, halves would say nothing new.
+    """
+    if len(frames) < 2:
+        return
+    yield frames[np.linspace(0, len(frames) - 1, length).round().astype(int)]
+    half = len(frames) // 2
+    if half < length:
+        return
+    for start in np.linspace(0, len(frames) - half, halves).round().astype(int):
+        yield frames[start + np.linspace(0, half - 1, length).round().astype(int)]
+
+
+def _window_hints(
+    model: Sim2Art,
+    dense: DenseWindow,
+    flows: Flows,
+    tracks: Tracks,
+    usable: np.ndarray,
+    frames: np.ndarray,
+    flow: FlowConfig,
+) -> Iterator[Hint]:
+    sampled = sample_window(dense, flows, frames, usable, model.config.points, tracks.noise_m, flow)
+    with torch.no_grad():
+        part, proposals = decode(model(sampled.points), sampled.points)
+    followers = _followers(part.numpy(), sampled, tracks, dense.depth_m.shape[2])
+    for k, proposal in enumerate(proposals):
+        motion = over_all_frames(proposal, sampled, len(dense.depth_m))
+        yield Hint(motion, followers == k + 1, proposal.certainty)
+
+
+def over_all_frames(proposal: Proposal, sampled: SampledWindow, count: int) -> Motion:
+    """The proposal in the fixed frame; between the window's frames its values are interpolated, outside they hold."""
+    T = sampled.T_world_first
+    frames, first = np.unique(sampled.frames, return_index=True)
+    q = np.interp(np.arange(count), frames, proposal.q.double().numpy()[first])
+    axis = T[:3, :3] @ proposal.axis.double().numpy()
+    origin = T[:3, :3] @ proposal.origin.double().numpy() + T[:3, 3]
+    return Motion(proposal.type, axis / np.linalg.norm(axis), origin, q - q[0], source="network")
+
+
+def _followers(part: np.ndarray, sampled: SampledWindow, tracks: Tracks, width: int) -> np.ndarray:
+    """Part (N,) of every track by the labels of the sampled points it passes close to; -1 where there are none."""
+    votes = np.zeros((len(tracks.points), int(part.max()) + 1))
+    for labels, pixels, t in zip(part, sampled.pixels, sampled.frames, strict=True):
+        near = cKDTree(np.stack([pixels % width, pixels // width], -1))
+        own = np.flatnonzero(tracks.visible[:, t])
+        distance, index = near.query(tracks.pixels[own, t], k=3)
+        for gap, label in zip(distance.T, labels[index].T, strict=True):
+            np.add.at(votes, (own, label), 1 / (2 + gap))
+    return np.where(votes.sum(1) > 0, votes.argmax(1), -1)
