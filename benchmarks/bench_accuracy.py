@@ -1,26 +1,27 @@
-"""Accuracy over many simulated clips: what `art-perception evaluate` gives, and two rows to hold it against.
+"""Accuracy over many simulated clips: what `art-perception evaluate` gives, and rows to hold it against.
 
-    python -m benchmarks.bench_accuracy --assets DIR --out OUT            # val split of an asset collection
+    python -m benchmarks.bench_accuracy --assets DIR --out OUT --publish  # val split of an asset collection
     python -m benchmarks.bench_accuracy --out OUT                         # procedural objects, needs nothing
 
 Every clip is rendered into a bag in a temporary folder, put through each row and deleted. Scores are appended to
 OUT/scores.jsonl, and a second run with the same OUT goes on where the first one stopped. The tables go to
-OUT/tables.md, and with --publish between the markers of docs/benchmarks.md.
+OUT/tables.md, the calibration plot to OUT/images; with --publish both go to docs/.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import multiprocessing
 import os
 import platform
+import shutil
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ from art_perception.data.config import SimulateConfig
 from art_perception.data.objects import CATEGORIES, make_object
 from art_perception.data.partnet import load_asset
 from art_perception.data.simulate import simulate
-from art_perception.errors import ArtPerceptionError, ObjectError
+from art_perception.errors import ArtPerceptionError, ObjectError, UsageError
 from art_perception.estimation.window import WindowBuffer
 from art_perception.eval.benchmark import (
     Asset,
@@ -47,24 +48,21 @@ from art_perception.eval.benchmark import (
     to_json,
     write_section,
 )
-from art_perception.eval.benchmark_rows import baseline, oracle
-from art_perception.eval.scoring import ClipScore, Truth, failed_clip, moving_joints, score_clip
-from art_perception.eval.tables import COLUMNS, by_category, flat_rows, markdown_table, summarise, terminal_table
+from art_perception.eval.benchmark_report import CALIBRATION_PLOT, accuracy_section, flat, together
+from art_perception.eval.benchmark_rows import baseline, network_only, oracle, unrefined
+from art_perception.eval.calibration import draw_reliability, reliability
+from art_perception.eval.protocol import ROWS, by_title
+from art_perception.eval.scoring import ClipScore, Prediction, Samples, Truth, failed_clip, moving_joints, score_clip
+from art_perception.eval.tables import flat_rows, summarise, terminal_table
 from art_perception.io.bag import read_frames, read_part_ids
 from art_perception.io.results import code_version
 from art_perception.io.topics import Topics
 from art_perception.pipeline import Config
+from art_perception.propose import network
 from art_perception.types import Window
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-TITLES = {
-    "mask": "one joint, object mask",
-    "nomask": "one joint, no mask",
-    "oracle": "one joint, true part masks",
-    "featclust": "one joint, FeatClust (true part count)",
-    "multi": "two or three joints, object mask",
-    "multi_oracle": "two or three joints, true part masks",
-}
+SEVERAL = ("cabinet", "drawer_table", "eyeglasses", "fridge")  # procedural objects of two joints and more
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,7 @@ class Options:
     """Clips per seed with two or three moving joints."""
     seeds: int = 3
     """Repetitions with other motions, cameras and noise."""
-    rows: tuple[str, ...] = tuple(TITLES)
+    rows: tuple[str, ...] = tuple(ROWS)
     """Which rows to measure."""
     jobs: int = 2
     """Clips at the same time."""
@@ -104,17 +102,54 @@ class Job:
 def main() -> None:
     """Measure what is missing, then write tables."""
     options = tyro.cli(Options, description=__doc__)
-    options.out.mkdir(parents=True, exist_ok=True)
-    store = options.out / "scores.jsonl"
-    jobs = pending(options, store)
+    try:
+        commit = prepare(options)
+        jobs = pending(options, options.out / "scores.jsonl")
+    except ArtPerceptionError as error:
+        raise SystemExit(str(error)) from error
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     start = time.perf_counter()
     with ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         for i, done in enumerate(as_completed([pool.submit(measure, job) for job in jobs]), 1):
-            with store.open("a", encoding="utf-8") as out:
+            with (options.out / "scores.jsonl").open("a", encoding="utf-8") as out:
                 out.writelines(line + "\n" for line in done.result())
             print(f"{i}/{len(jobs)} clips, {time.perf_counter() - start:.0f} s", flush=True)
-    write_tables(options, store)
+    write_tables(options, commit)
+
+
+def prepare(options: Options) -> str:
+    """Check rows and weights before hours of work; return the commit whose scores ``out`` holds.
+
+    Raises:
+        UsageError: a row is unknown, or ``out`` was measured with other settings or weights.
+        CheckpointError: the network's weights cannot be read.
+    """
+    unknown = set(options.rows) - set(ROWS)
+    if unknown:
+        raise UsageError(f"no row is called {', '.join(sorted(unknown))}: choose from {', '.join(ROWS)}")
+    settings = json.loads(json.dumps([asdict(options.clip), asdict(options.config), str(options.assets)]))
+    now = {"settings": settings, "weights": weights_of(options)}
+    path = options.out / "settings.json"
+    if not path.exists():
+        options.out.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(now | {"commit": code_version()}), encoding="utf-8")
+    known = json.loads(path.read_text())
+    if {key: known[key] for key in now} != now:
+        raise UsageError(f"{options.out} holds scores of other settings or weights: give another --out")
+    return str(known["commit"])
+
+
+def weights_of(options: Options) -> str:
+    """Fingerprint of the network's weights, ``none`` without a network."""
+    model = network(options.config.network.weights)
+    if model is None and any(ROWS[row].method == "network" for row in options.rows):
+        raise UsageError("rows of the network alone need weights: give --config.network.weights, or other --rows")
+    if model is None:
+        return "none"
+    digest = hashlib.sha256()
+    for tensor in model.state_dict().values():
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def pending(options: Options, store: Path) -> list[Job]:
@@ -123,24 +158,19 @@ def pending(options: Options, store: Path) -> list[Job]:
     assets = read_assets(options.assets) if options.assets else []
     jobs = []
     for batch in range(options.seeds):
-        for specs, multi in ((one_joint(options, assets, batch), False), (many_joints(options, assets, batch), True)):
-            rows = [row for row in options.rows if row.startswith("multi") is multi]
-            for spec in specs:
+        for moving in (1, 2):
+            rows = [row for row in options.rows if ROWS[row].moving == moving]
+            for spec in clips_of(options, assets, moving, batch) if rows else []:
                 missing = tuple(row for row in rows if not {(row, spec.name), ("skip", spec.name)} & known)
                 jobs += [Job(spec, missing, options.clip, options.config)] if missing else []
     return jobs
 
 
-def one_joint(options: Options, assets: Sequence[Asset], batch: int) -> list[ClipSpec]:
+def clips_of(options: Options, assets: Sequence[Asset], moving: int, batch: int) -> list[ClipSpec]:
+    count = options.clips if moving == 1 else options.multi_clips
     if assets:
-        return asset_clips(assets, options.clips, 1, batch)
-    return procedural_clips(CATEGORIES, options.clips, 1, batch)
-
-
-def many_joints(options: Options, assets: Sequence[Asset], batch: int) -> list[ClipSpec]:
-    if assets:
-        return asset_clips(assets, options.multi_clips, 2, batch)
-    return procedural_clips(("cabinet", "drawer_table", "eyeglasses", "fridge"), options.multi_clips, 2, batch)
+        return asset_clips(assets, count, moving, batch)
+    return procedural_clips(CATEGORIES if moving == 1 else SEVERAL, count, moving, batch)
 
 
 def records(store: Path) -> list[dict]:
@@ -180,24 +210,40 @@ def render(job: Job, bag: Path) -> Truth:
 
 def score_row(row: str, job: Job, folder: Path, truth: Truth) -> ClipScore:
     """Score one row; whatever goes wrong becomes a score with an error."""
-    spec, bag, start = job.spec, folder / "bag", time.perf_counter()
-    if row in ("mask", "nomask", "multi"):
-        topics = Topics(mask="/object/no_mask") if row == "nomask" else Topics()
-        error, memory_mb = run_apart(bag, folder / row, job.config, Recording(topics))
-        if error is not None:
-            return failed_clip(spec.name, truth, error, spec.category, peak_memory_mb=memory_mb)
-        return score_folder(spec.name, folder / row, bag, truth, spec.category, memory_mb)
+    spec, start = job.spec, time.perf_counter()
+    if ROWS[row].method in ("ours", "segmentation"):
+        return score_run(row, job, folder, truth)
     try:
-        window, ids = window_of(bag, job.config)
-        if row == "featclust":
-            prediction, samples = baseline(window, ids, truth, job.config, spec.seed)
-        else:
-            prediction, samples = oracle(window, ids, truth, job.config)
+        prediction, samples = predict(ROWS[row].method, job, folder / "bag", truth)
     except ArtPerceptionError as error:
         return failed_clip(spec.name, truth, str(error), spec.category)
     except Exception as bug:  # as in `evaluate`: a bug costs this clip's row, and is told there
         return failed_clip(spec.name, truth, f"{type(bug).__name__}: {bug}", spec.category)
     return score_clip(spec.name, prediction, truth, samples, spec.category, {"total": time.perf_counter() - start})
+
+
+def score_run(row: str, job: Job, folder: Path, truth: Truth) -> ClipScore:
+    """Score a run of the whole pipeline in a process of its own."""
+    spec, bag, config = job.spec, folder / "bag", job.config
+    if ROWS[row].method == "segmentation":
+        config = replace(config, network=replace(config.network, weights="none"))
+    topics = Topics() if ROWS[row].masked else Topics(mask="/object/no_mask")
+    error, memory_mb = run_apart(bag, folder / row, config, Recording(topics))
+    if error is not None:
+        return failed_clip(spec.name, truth, error, spec.category, peak_memory_mb=memory_mb)
+    return score_folder(spec.name, folder / row, bag, truth, spec.category, memory_mb)
+
+
+def predict(method: str, job: Job, bag: Path, truth: Truth) -> tuple[Prediction, Samples]:
+    """What a method that is not the whole pipeline makes of a clip."""
+    window, ids = window_of(bag, job.config)
+    if method == "network":
+        return network_only(window, ids, job.config)
+    if method == "norefine":
+        return unrefined(window, ids, job.config)
+    if method == "featclust":
+        return baseline(window, ids, truth, job.config, job.spec.seed)
+    return oracle(window, ids, truth, job.config)
 
 
 def window_of(bag: Path, config: Config) -> tuple[Window, np.ndarray]:
@@ -210,71 +256,43 @@ def window_of(bag: Path, config: Config) -> tuple[Window, np.ndarray]:
     return window, np.stack([ids[frame.stamp_ns] for frame in window.frames])
 
 
-def write_tables(options: Options, store: Path) -> None:
-    """Write the CSV files and tables, print the main one."""
-    rows: dict[str, list[tuple[int, ClipScore]]] = {}
-    for record in records(store):
-        if record["row"] != "skip":
-            rows.setdefault(record["row"], []).append((record["batch"], from_json(record["text"])))
-    scores = {row: [s for _, s in rows[row]] for row in TITLES if row in rows}
-    for row, own in scores.items():
-        write_csv(options.out / f"{row}.csv", own)
-    print(terminal_table({TITLES[row]: summarise(own) for row, own in scores.items()}, "clips"))
-    text = report(options, rows, scores, [r for r in records(store) if r["row"] == "skip"])
+def write_tables(options: Options, commit: str) -> None:
+    """Write CSV files, tables and plot, print the main numbers."""
+    stored = records(options.out / "scores.jsonl")
+    rows = {name: seeds_of(name, stored) for name in ROWS}
+    rows = {name: seeds for name, seeds in rows.items() if seeds}
+    for name, seeds in rows.items():
+        write_csv(options.out / f"{name}.csv", flat(seeds))
+    titled = by_title(ROWS, rows)
+    print(terminal_table({title: summarise(flat(seeds)) for title, seeds in titled.items()}, "clips"))
+    print("\n".join(f"{title}: {seeds_line(seeds)}" for title, seeds in titled.items()))
+    skipped = list({r["clip"]: r["text"] for r in stored if r["row"] == "skip"}.values())
+    text = accuracy_section(header(options, commit), rows, skipped)
     (options.out / "tables.md").write_text(text, encoding="utf-8")
+    ours = together({name: seeds for name, seeds in rows.items() if ROWS[name].method == "ours"})
+    if ours:
+        draw_reliability(reliability(ours), options.out / CALIBRATION_PLOT)
     if options.publish:
         write_section(DOCUMENT, "accuracy", text)
+        shutil.copytree(options.out / "images", DOCUMENT.parent / "images", dirs_exist_ok=True)
 
 
-def report(
-    options: Options,
-    rows: dict[str, list[tuple[int, ClipScore]]],
-    scores: dict[str, list[ClipScore]],
-    skipped: Sequence[dict],
-) -> str:
-    """The section of docs/benchmarks.md."""
+def seeds_of(row: str, stored: Sequence[dict]) -> dict[int, list[ClipScore]]:
+    """Scores of a row by repetition."""
+    own = [(r["batch"], from_json(r["text"])) for r in stored if r["row"] == row]
+    return {batch: [score for b, score in own if b == batch] for batch in sorted({b for b, _ in own})}
+
+
+def header(options: Options, commit: str) -> str:
+    """Title and what was measured on what."""
     source = "the val split of the asset collection" if options.assets else "procedural objects"
     clip, cores = options.clip, f"{os.cpu_count()} cores ({platform.machine()})"
-    lines = [
-        f"## Accuracy on simulated clips ({source})",
+    return (
+        f"## Accuracy on simulated clips ({source})\n\n"
         f"{clip.frames} frames {clip.width}x{clip.height} at {clip.rate_hz:g} Hz, moving camera, depth noise."
-        f" `python -m benchmarks.bench_accuracy`, {options.jobs} clips at a time on {cores}, commit"
-        f" {code_version()[:12]}. Errors are mean ± standard deviation (median) over joints; a joint that was not found"
-        " counts 90 deg and 100 cm, a clip without result is in every number. Success: type right, axis < 5 deg,"
-        " position < 5 cm.",
-        markdown_table({TITLES[row]: summarise(own) for row, own in scores.items()}, "clips"),
-        "\n".join(
-            f"- {TITLES[row]}: {seeds_line(batches(rows[row]))}; {trust_line(own)}" for row, own in scores.items()
-        ),
-    ]
-    if skipped:
-        why = Counter(r["text"].split(" has ")[-1] for r in skipped)
-        lines.append(f"\n{len(skipped)} clips were not measured: {'; '.join(f'{n} x {t}' for t, n in why.items())}.")
-    for row in ("mask", "multi"):
-        if row in scores:
-            columns = {k: v for k, v in COLUMNS.items() if k not in ("seconds", "memory_mb", "clip_success")}
-            lines += [
-                f"\n### Per category: {TITLES[row]}",
-                markdown_table(by_category(scores[row]), "category", columns),
-            ]
-            lines.append(stage_line(summarise(scores[row])))
-    return "\n\n".join(lines) + "\n"
-
-
-def trust_line(scores: Sequence[ClipScore]) -> str:
-    """Whether the estimator knows what it knows, and what it makes up."""
-    summary = summarise(scores)
-    right = f", {summary['valid_success']:.0f} % of those are right" if "valid_success" in summary else ""
-    return f"{summary['valid']:.0f} % of joints called valid{right}; {summary['spurious']:.2f} joints per clip too many"
-
-
-def batches(rows: Sequence[tuple[int, ClipScore]]) -> dict[int, list[ClipScore]]:
-    return {b: [s for own, s in rows if own == b] for b in sorted({own for own, _ in rows})}
-
-
-def stage_line(summary: dict[str, float]) -> str:
-    stages = ", ".join(f"{k.split('.')[1]} {v:.1f}" for k, v in summary.items() if k.startswith("seconds."))
-    return f"Seconds per stage (mean): {stages}. Peak memory of a run: {summary['memory_mb']:.0f} MB."
+        f" `python -m benchmarks.bench_accuracy`, {options.seeds} seeds, {options.jobs} clips at a time on {cores},"
+        f" network `{options.config.network.weights}` ({weights_of(options)}), commit {commit[:12]}."
+    )
 
 
 def write_csv(path: Path, scores: Sequence[ClipScore]) -> None:

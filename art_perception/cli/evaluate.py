@@ -24,9 +24,11 @@ from art_perception.cli.options import parse
 from art_perception.cli.progress import counted
 from art_perception.cli.run import Recording, run_bag
 from art_perception.cli.scores import require_truth, score_folder
+from art_perception.cli.signals import end_on_signals
 from art_perception.errors import ArtPerceptionError
 from art_perception.eval.scoring import ClipScore, Truth, failed_clip
 from art_perception.eval.tables import by_category, clip_lines, flat_rows, summarise, terminal_table
+from art_perception.io.cleanup import cleaned_up
 from art_perception.io.results import code_version
 from art_perception.pipeline import Config
 
@@ -95,8 +97,9 @@ def run_apart(bag: Path, folder: Path, config: Config, recording: Recording) -> 
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_run, args=(sender, bag, folder, config, recording), daemon=True)
     process.start()
-    sender.close()
-    process.join()
+    with cleaned_up(process.terminate):
+        sender.close()
+        process.join()
     try:
         error, memory_mb = receiver.recv()
     except EOFError:
@@ -105,6 +108,7 @@ def run_apart(bag: Path, folder: Path, config: Config, recording: Recording) -> 
 
 
 def _run(sender: Connection, bag: Path, folder: Path, config: Config, recording: Recording) -> None:
+    end_on_signals()
     error = None
     try:
         run_bag(bag, folder, config, recording)

@@ -120,7 +120,8 @@ def to_json(score: ClipScore) -> str:
 def from_json(line: str) -> ClipScore:
     """Read a line written by :func:`to_json`."""
     fields = json.loads(line)
-    return replace(ClipScore(**fields), joints=tuple(JointScore(**j) for j in fields["joints"]))
+    joints = tuple(JointScore(**j) for j in fields["joints"])
+    return replace(ClipScore(**fields), joints=joints, unmatched=tuple(fields.get("unmatched", ())))
 
 
 def write_section(document: Path, name: str, text: str) -> None:

@@ -1,18 +1,24 @@
-"""Two rows to hold the pipeline against: the joint estimator given true part masks, and the FeatClust baseline.
+"""Rows to hold the pipeline against: parts of it left out or given the truth, and the FeatClust baseline.
 
-Both see the same window as the pipeline. Top layer, like ``eval.benchmark``: they use the estimator's stages.
+All see the same window as the pipeline. Top layer, like ``eval.benchmark``: they use the estimator's stages.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
 
+from art_perception.errors import CheckpointError, MotionError
 from art_perception.estimation.dense import DenseWindow, densify
-from art_perception.estimation.flow import Tracks, track_points
+from art_perception.estimation.flow import Flows, Tracks, optical_flow, track_points
 from art_perception.estimation.joint_fit import Motion
-from art_perception.estimation.parts import PartSearch, displacements
+from art_perception.estimation.label import label_window
+from art_perception.estimation.mask import keep_object
+from art_perception.estimation.parts import Found, Hint, PartSearch, displacements, require_motion
+from art_perception.estimation.sample import sample_window
 from art_perception.estimation.segment import Judge, find_joints, in_frame_of
 from art_perception.estimation.select import joints_of, refine_all
 from art_perception.eval.baselines import HIDDEN, featclust
@@ -26,8 +32,10 @@ from art_perception.eval.scoring import (
     rigid_groups,
 )
 from art_perception.geometry.lie import inverse
+from art_perception.models.decode import decode
 from art_perception.pipeline import Config
-from art_perception.types import UNLABELLED, Window
+from art_perception.propose import around, network, over_all_frames, propose, showing, spans
+from art_perception.types import UNLABELLED, Joint, Window
 
 _SAMPLES_PER_FRAME = 2000
 
@@ -41,13 +49,12 @@ def oracle(window: Window, ids: np.ndarray, truth: Truth, config: Config) -> tup
         truth: tells which parts move, and on which part.
         config: of the pipeline.
     """
-    dense = densify(window, config.flow.width)
-    tracks = track_points(dense, config.flow)
+    dense, _, tracks = _measured(window, config)
     small = _reduced(ids, dense)
     motions, labels, part = _true_parts(dense, tracks, small, truth, config)
     choices = refine_all(dense, labels, motions, tracks, part, config.joint)
     stamps_s = np.array([f.stamp_s for f in window.frames])
-    q = np.stack([c.motion.q for c in choices], -1) if choices else np.zeros((len(stamps_s), 0))
+    q = _values([c.motion for c in choices], len(stamps_s))
     joints = tuple(joints_of(choices, dense, labels))
     return Prediction(joints, stamps_s, q, float(stamps_s[0])), _samples(dense, labels, small, stamps_s)
 
@@ -58,8 +65,7 @@ def baseline(window: Window, ids: np.ndarray, truth: Truth, config: Config, seed
     Raises:
         MotionError: too few points could be tracked.
     """
-    dense = densify(window, config.flow.width)
-    tracks = track_points(dense, config.flow)
+    dense, _, tracks = _measured(window, config)
     found = featclust(tracks.points.astype(float), tracks.visible, 1 + len(moving_joints(truth)), seed)
     t, row, column = _cells(tracks, dense)
     true_id = np.where(tracks.visible, _reduced(ids, dense)[t, row, column], 0)
@@ -67,6 +73,103 @@ def baseline(window: Window, ids: np.ndarray, truth: Truth, config: Config, seed
     part = np.where(tracks.visible, found.part, HIDDEN)
     samples = Samples(stamps_s, tracks.points.transpose(1, 0, 2).astype(float), part.T, true_id.T)
     return Prediction(found.joints, stamps_s, found.q, float(stamps_s[0])), samples
+
+
+def network_only(window: Window, ids: np.ndarray, config: Config) -> tuple[Prediction, Samples]:
+    """Run the network once over the whole clip, as the paper does, and take parts and joints as it gives them.
+
+    Args:
+        window: frames in time order.
+        ids: (T, H, W) true part ids.
+        config: of the pipeline; names the network.
+
+    Raises:
+        CheckpointError: there are no weights, or they are no checkpoint.
+        MotionError: no two frames show the object.
+    """
+    model = network(config.network.weights)
+    if model is None:
+        raise CheckpointError("the network alone needs weights: set network.weights to a name or a file, not none")
+    dense, flows, tracks = _measured(window, config)
+    frames = next(spans(showing(dense.usable), model.config.frames, 0), None)
+    if frames is None:
+        raise MotionError("fewer than two frames show the object: check depth and mask")
+    sampled = sample_window(dense, flows, frames, dense.usable, model.config.points, tracks.noise_m, config.flow)
+    with torch.no_grad():
+        part, proposals = decode(model(sampled.points), sampled.points)
+    motions = [over_all_frames(p, sampled, len(dense.depth_m)) for p in proposals]
+    joints = tuple(_joint(k, m, p.certainty) for k, (m, p) in enumerate(zip(motions, proposals, strict=True)))
+    stamps_s = np.array([f.stamp_s for f in window.frames])
+    rows = frames[:, None]
+    point = dense.world_points().reshape(len(stamps_s), -1, 3)[rows, sampled.pixels]
+    true_id = _reduced(ids, dense).reshape(len(stamps_s), -1)[rows, sampled.pixels]
+    samples = Samples(stamps_s[frames], point.astype(float), part.numpy(), true_id)
+    return Prediction(joints, stamps_s, _values(motions, len(stamps_s)), float(stamps_s[frames[0]])), samples
+
+
+def unrefined(window: Window, ids: np.ndarray, config: Config) -> tuple[Prediction, Samples]:
+    """Our proposals as they were made, of those that the search kept; arguments as in :func:`network_only`.
+
+    A part of the pipeline is what a joint's motion explains, so leaving out the refinement leaves the proposals
+    themselves, most of them the network's, and what they explain.
+
+    Raises:
+        MotionError: nothing moved, or too little.
+    """
+    dense, flows, tracks = _measured(window, config)
+    search = _Search(dense, tracks, config.segment, config.joint, config.label, config.explain)
+    usable = dense.usable if dense.masked else around(dense, search.rest.points)
+    hints = propose(dense, flows, tracks, usable, config.network, config.flow)
+    require_motion(search.run(hints), tracks, config.segment)
+    motions = search.kept
+    D = displacements(motions, len(dense.depth_m))
+    labels = label_window(dense, D, tracks.noise_m, config.label, config.explain)
+    labels = keep_object(dense, labels, config.mask)
+    stamps_s = np.array([f.stamp_s for f in window.frames])
+    joints = tuple(_joint(k, motion, 0.0) for k, motion in enumerate(motions))
+    prediction = Prediction(joints, stamps_s, _values(motions, len(stamps_s)), float(stamps_s[0]))
+    return prediction, _samples(dense, labels, _reduced(ids, dense), stamps_s)
+
+
+class _Search(PartSearch):
+    """Remembers the proposals it kept as they were before they were refined."""
+
+    kept: list[Motion]
+
+    def run(self, hints: Sequence[Hint] = ()) -> Found:
+        self.kept = []
+        return super().run(hints)
+
+    def _accept(self, motion: Motion, supporters: np.ndarray) -> bool:
+        accepted = super()._accept(motion, supporters)
+        self.kept += [motion] if accepted else []
+        return accepted
+
+
+def _measured(window: Window, config: Config) -> tuple[DenseWindow, Flows, Tracks]:
+    dense = densify(window, config.flow.width)
+    flows = optical_flow(dense)
+    return dense, flows, track_points(dense, flows, config.flow)
+
+
+def _joint(k: int, motion: Motion, confidence: float) -> Joint:
+    return Joint(
+        name=f"joint_{k + 1}",
+        parent="base" if motion.parent < 0 else f"part_{motion.parent + 1}",
+        child=f"part_{k + 1}",
+        type=motion.type,
+        axis=motion.axis,
+        origin=motion.origin,
+        limits=(float(motion.q.min()), float(motion.q.max())),
+        valid=confidence >= 0.5,
+        confidence=confidence,
+        proposed_by=motion.source,
+    )
+
+
+def _values(motions: list[Motion], frames: int) -> np.ndarray:
+    """Joint values (T, J)."""
+    return np.stack([m.q for m in motions], -1) if motions else np.zeros((frames, 0))
 
 
 def _reduced(ids: np.ndarray, dense: DenseWindow) -> np.ndarray:

@@ -94,7 +94,7 @@ class JointScore:
             wrong type scores as one predicted never to move.
         motion: true range of the joint in the clip, degrees or centimetres.
         iou: of the paired parts.
-        valid, confidence: what the estimator said about the joint.
+        valid, confidence, proposed_by: what the estimator said about the joint.
     """
 
     name: str
@@ -109,6 +109,7 @@ class JointScore:
     iou: float
     valid: bool
     confidence: float
+    proposed_by: str = ""
 
     @property
     def success(self) -> bool:
@@ -129,6 +130,7 @@ class ClipScore:
         seconds: per stage and ``total``.
         peak_memory_mb: of the process that made the result, 0 when not measured.
         error: why there is no result, or None.
+        unmatched: confidence of every predicted joint that is no true one.
     """
 
     clip: str
@@ -139,6 +141,7 @@ class ClipScore:
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory_mb: float = 0.0
     error: str | None = None
+    unmatched: tuple[float, ...] = ()
 
     @property
     def success(self) -> bool:
@@ -216,7 +219,8 @@ def score_clip(
     ]
     miou = _miou(prediction, truth, expected, samples) if samples is not None else 0.0
     count = len(prediction.joints)
-    return ClipScore(clip, category, tuple(scores), miou, count, dict(seconds or {}), peak_memory_mb)
+    extra = tuple(float(j.confidence) for p, j in enumerate(prediction.joints) if p not in pairs.values())
+    return ClipScore(clip, category, tuple(scores), miou, count, dict(seconds or {}), peak_memory_mb, unmatched=extra)
 
 
 def failed_clip(
@@ -340,6 +344,7 @@ def _score_joint(
         iou=iou,
         valid=joint.valid,
         confidence=joint.confidence,
+        proposed_by=joint.proposed_by,
     )
 
 

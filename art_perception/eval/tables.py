@@ -79,9 +79,14 @@ def flat_rows(scores: Iterable[ClipScore]) -> list[dict[str, Any]]:
 
 def markdown_table(rows: Mapping[str, Summary], first: str = "", columns: Mapping[str, str] = COLUMNS) -> str:
     """GitHub table with one line per summary, its name in the first column headed ``first``."""
-    lines = [[first, *columns.values()], ["---"] * (len(columns) + 1)]
-    lines += [[name, *(_cell(summary, key) for key in columns)] for name, summary in rows.items()]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    lines = [[name, *(_cell(summary, key) for key in columns)] for name, summary in rows.items()]
+    return markdown_lines([[first, *columns.values()], *lines])
+
+
+def markdown_lines(lines: Sequence[Sequence[str]]) -> str:
+    """GitHub table of cells, the first line being its head."""
+    head, *body = lines
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *body]) + "\n"
 
 
 def terminal_table(rows: Mapping[str, Summary], first: str = "", columns: Mapping[str, str] = COLUMNS) -> str:
