@@ -52,7 +52,7 @@ def measure(ros: Graph, bag: Path, env: dict[str, str], with_reconstruct: bool) 
     ros.start("track", {"urdf": urdf, "tracking.estimate_base": "never"}, env=env)
     nodes = 1 + with_reconstruct
     if with_reconstruct:
-        ros.start("reconstruct", {"first_s": 1.0}, remaps={"robot_description": "found"}, env=env)
+        ros.start("reconstruct", {"idle_s": 0.5}, remaps={"robot_description": "found"}, env=env)
     ros.until(lambda: ros.node.count_subscribers("/camera/pose") == 1 + nodes, 60, "the nodes")
     ros.start("replay", {"bag": bag, "min_subscribers": 1 + nodes}, env=env).wait(600)
     time.sleep(SETTLE_S)

@@ -173,7 +173,7 @@ BAD_STARTS = [
     ("track", {"pose_source": "gps"}, "choose one of topic, odom, tf, static"),
     ("track", {"pose_source": "tf"}, "without a fixed frame"),
     ("track", {"tracking.gate_m": 1}, "a float is written 5.0"),
-    ("reconstruct", {"first_s": 0.0}, "out of bounds"),
+    ("reconstruct", {"idle_s": 0.0}, "out of bounds"),
     ("replay", {}, "no recording given"),
     ("replay", {"bag": "/nowhere/bag"}, "does not exist"),
 ]

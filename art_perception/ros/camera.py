@@ -22,6 +22,7 @@ from art_perception.io.assemble import FrameAssembler, FrameParts, PoseSource
 from art_perception.io.topics import Topics
 from art_perception.ros import diagnostics
 from art_perception.ros.inputs import Reliability, TopicInput, Variant, latched
+from art_perception.ros.params import declare_config
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -58,9 +59,7 @@ class CameraInput:
     """Subscribes to everything that makes a frame and calls ``on_frame`` for every complete one.
 
     Args:
-        node: owner of the subscriptions.
-        config: pose source and quality of service.
-        topics: topic names, remappable as usual.
+        node: owner of the subscriptions; gets the parameters of :class:`InputConfig` and of the topics' names.
         on_frame: called on the executor's thread.
         on_jump: called when time went back, before the first frame after it.
         with_mask: also listen to the object mask.
@@ -69,15 +68,13 @@ class CameraInput:
     def __init__(
         self,
         node: Node,
-        config: InputConfig,
-        topics: Topics,
         on_frame: Callable[[Arrival], None],
         on_jump: Callable[[], None],
         with_mask: bool,
     ) -> None:
         self._node = node
-        self._config = config
-        self._topics = topics
+        self._config = config = declare_config(node, InputConfig)
+        self._topics = declare_config(node, Topics, "topics.")
         self._on_frame = on_frame
         self._on_jump = on_jump
         self._with_mask = with_mask
@@ -175,9 +172,7 @@ class CameraInput:
             TFMessage, self._topics.tf_static, self._on_static_transforms, latched(100)
         )
 
-    def _listen(
-        self, name: str, topic: str, types: tuple[type, ...], callback: Callable[[Any], None]
-    ) -> TopicInput:
+    def _listen(self, name: str, topic: str, types: tuple[type, ...], callback: Callable[[Any], None]) -> TopicInput:
         def guarded(message: Any) -> None:
             try:
                 callback(message)

@@ -1,4 +1,8 @@
-"""Watch a moving object, and turn what was seen into a URDF: robot_description, parts and markers."""
+"""Watch a moving object, and turn what was seen into a URDF: robot_description, parts and markers.
+
+While frames come, a quick look tells how far something has moved. As soon as that is enough an early estimate is
+published, and again when much more has moved; the complete one follows when the motion or the clip has ended.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import ctypes
 import gc
 import time
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +23,26 @@ from rclpy.node import Node
 from rclpy.task import Future
 from std_srvs.srv import SetBool, Trigger
 
-from art_perception.errors import ArtPerceptionError, FrameError
-from art_perception.estimation.window import WindowBuffer
+from art_perception.errors import ArtPerceptionError, FrameError, MotionError
+from art_perception.estimation.onset import largest_motion, no_motion
 from art_perception.io.atomic import atomic_directory
 from art_perception.io.results import Result
-from art_perception.io.topics import Topics
 from art_perception.pipeline import Config, Reconstruction, reconstruct
 from art_perception.ros import diagnostics
-from art_perception.ros.camera import Arrival, CameraInput, InputConfig
+from art_perception.ros.camera import Arrival, CameraInput
+from art_perception.ros.clip import Clip
+from art_perception.ros.continuity import continued
+from art_perception.ros.early import Found, better_grounded, early_config, thinned
 from art_perception.ros.params import declare_config
 from art_perception.ros.publishers import ObjectPublisher, with_absolute_meshes
 from art_perception.ros.spin import run_node
 from art_perception.ros.worker import Worker
 from art_perception.types import Window
-from art_perception.urdf.writer import safe_name
-from art_perception.viz.save import write_folder
+from art_perception.urdf.writer import URDF_FILE, safe_name
+from art_perception.viz.save import write_data, write_folder
 
 POLL_S = 0.2
 NICENESS = 10  # camera drivers, the tracker and this node's own inputs come first
-NOTICEABLE = 1.05  # a clip this many times longer than the last one is worth another attempt when it has ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,59 +55,64 @@ class ReconstructNodeConfig:
     """Folder that receives one folder per object."""
     enabled: bool = True
     """Collect frames from the start; otherwise wait for the service ~/enable."""
-    first_s: float = field(default=2.0, metadata={"bounds": (0.1, 600.0)})
-    """Clip length from which attempts are made while frames still come, s."""
     growth: float = field(default=1.5, metadata={"bounds": (1.05, 100.0)})
-    """An attempt is made when the clip has become this many times longer than at the last one."""
+    """An early estimate is made again when this many times more has moved, a complete one when the clip has become
+    this many times longer."""
+    early_frames: int = field(default=16, metadata={"bounds": (6, 1000)})
+    """Frames, spread over the window, that an early estimate uses."""
+    early_confidence: float = field(default=0.8, metadata={"bounds": (0.0, 1.0)})
+    """Confidence that every joint of an early estimate needs to be published."""
     idle_s: float = field(default=1.0, metadata={"bounds": (0.1, 600.0)})
-    """The clip counts as ended, which is worth an attempt too, when no new frame came for this long, s."""
+    """A complete estimate is made when no new frame came, or nothing moved further, for this long, s."""
     max_s: float = field(default=60.0, metadata={"bounds": (1.0, 3600.0)})
     """Clip length at which collecting ends when an object was found, and starts over when not, s."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Attempt:
-    """A window to reconstruct, and the future that a service call waits for."""
+class Job:
+    """A window to look at; or to reconstruct, with the future that a service call waits for.
 
+    Attributes:
+        clip: what the window belongs to.
+        window: frames.
+        span_s: length of the clip up to the window's end, s.
+        session: resets before it was submitted.
+        done: gets (success, message) of a reconstruction.
+    """
+
+    clip: Clip
     window: Window
     span_s: float
-    done: Future[Any]
+    session: int
+    done: Future[Any] | None = None
 
 
 class Cancelled(Exception):  # noqa: N818 - not an error
-    """The node is closing: stop the reconstruction at its next stage."""
+    """The node is closing or was reset: the reconstruction stops at its next stage."""
 
 
 class ReconstructNode(Node):
-    """Collects frames on the executor's thread and reconstructs on the worker's."""
+    """Collects frames on the executor's thread; looks and reconstructs on the worker's."""
 
     def __init__(self) -> None:
         super().__init__("reconstruct")
         self._config = declare_config(self, ReconstructNodeConfig)
         self._pipeline = declare_config(self, Config)
-        self._camera = CameraInput(
-            self,
-            declare_config(self, InputConfig),
-            declare_config(self, Topics, "topics."),
-            on_frame=self._on_frame,
-            on_jump=self._on_jump,
-            with_mask=True,
-        )
-        self._buffer = WindowBuffer(self._pipeline.window)
+        self._camera = CameraInput(self, self._on_frame, self._on_jump, with_mask=True)
         self._publisher = ObjectPublisher(self)
         self._enabled = self._config.enabled
         self._closing = False
-        self._found: Reconstruction | None = None
+        self._session = 0
+        self._found: Found | None = None
         self._last: Future[Any] | None = None
-        self._found_s = self._pending_s = 0.0  # clip lengths behind the object, and behind the attempts under way
+        self._pending_s = 0.0  # clip length behind the attempt under way
+        self._clear()
         self._stage = ""
         self._problem = ""
         self._frame_problem = ""
         self._seconds = 0.0
         self._attempts = 0
-        self._first_ns: int | None = None
-        self._clear()
-        self._worker: Worker[Attempt] = Worker(self._work, 1, "reconstruction", NICENESS)
+        self._worker: Worker[Job] = Worker(self._work, 1, "reconstruction", NICENESS)
         self._diagnostics = diagnostics.Diagnostics(self, self._statuses)
         self._timer = self.create_timer(POLL_S, self._poll, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._create_services()
@@ -124,121 +134,181 @@ class ReconstructNode(Node):
         if not self._enabled:
             return
         try:
-            self._buffer.push(arrival.parts.decode())
+            self._clip.push(arrival.parts.decode())
             self._frame_problem = ""
         except FrameError as error:
             self._frame_problem = str(error)
-            return
-        self._first_ns = self._first_ns or arrival.parts.color.stamp_ns
-        self._span_s = (arrival.parts.color.stamp_ns - self._first_ns) * 1e-9
-        self._last_frame_s = time.monotonic()
 
     def _on_jump(self) -> None:
         """Time went back, so the clip has ended: use it if it grew since the last attempt, and start a new one."""
-        if self._enabled and self._has_grown(ended=True) and not self._worker.waiting:
+        if self._enabled and self._clip.is_longer() and not self._worker.waiting:
             self._attempt()
         self._clear()
 
     def _clear(self) -> None:
         """Forget the clip."""
-        self._buffer = WindowBuffer(self._pipeline.window, self._camera.fixed_frame)
-        self._first_ns = None
-        self._span_s = 0.0
-        self._tried_s = max(self._found_s, self._pending_s)
-        self._last_frame_s = time.monotonic()
+        nothing = no_motion(self._pipeline.segment)
+        found_s, tried = (0.0, nothing) if self._found is None else (self._found.complete_s, self._found.seen)
+        self._clip = Clip(self._pipeline.window, max(found_s, self._pending_s), tried, nothing)
+        self._looked = 0  # frames
 
     def _poll(self) -> None:
-        """Attempt a reconstruction when the clip has grown enough or has ended."""
+        """Reconstruct when the clip has grown enough or has ended; otherwise look at what is new."""
         self._worker.raise_failure()
-        if not self._enabled or not self._worker.idle:
+        if not self._enabled:
             return
-        idle = time.monotonic() - self._last_frame_s > self._config.idle_s
-        if self._has_grown(ended=idle):
+        if self._clip.still:
+            self._clear()
+        if not self._worker.idle:
+            return
+        if self._clip.has_grown(self._config.growth, self._config.idle_s):
             self._attempt()
-        if self._span_s > self._config.max_s:
+        elif self._clip.count > self._looked:
+            self._look()
+        if self._clip.span_s > self._config.max_s:
             self._finish_clip()
-
-    def _has_grown(self, *, ended: bool) -> bool:
-        """Whether the clip is so much longer than the one tried last that it is worth an attempt."""
-        if ended:
-            return self._span_s > self._tried_s * NOTICEABLE
-        return self._span_s >= max(self._config.first_s, self._tried_s * self._config.growth)
 
     def _finish_clip(self) -> None:
         if self._found is None:
-            self.get_logger().info(f"nothing found in {self._span_s:.0f} s of images; starting over")
+            self.get_logger().info(f"nothing found in {self._clip.span_s:.0f} s of images; starting over")
             self._clear()
         else:
             self._enabled = False
             self.get_logger().info("enough seen; call ~/enable to go on or ~/reset to start over")
 
+    def _look(self) -> None:
+        """Let the worker see how far something has moved."""
+        self._looked = self._clip.count
+        if len(self._clip) >= self._pipeline.window.min_frames:
+            self._submit(None)
+
     def _attempt(self) -> Future[Any]:
         """Hand the current window to the worker; the future's result is (success, message)."""
         done: Future[Any] = Future()
         self._last = done
-        self._tried_s = self._span_s
-        try:
-            window = self._buffer.window()
-        except FrameError as error:
-            self._problem = str(error)
-            done.set_result((False, str(error)))
-            return done
-        fixed = Window(window.frames, self._camera.fixed_frame)
-        self._pending_s = self._span_s
-        replaced = self._worker.submit(Attempt(fixed, self._span_s, done))
-        if replaced is not None:
-            replaced.done.set_result((False, "replaced by a newer attempt"))
+        self._clip.tried_s = self._pending_s = self._clip.span_s
+        self._submit(done)
         return done
 
-    def _work(self, attempt: Attempt) -> None:
-        """Run on the worker's thread."""
-        self._attempts += 1
-        start = time.monotonic()
+    def _submit(self, done: Future[Any] | None) -> None:
         try:
-            reconstruction = reconstruct(attempt.window, self._pipeline, self._config.object, self._on_progress)
-            outcome = True, self._publish(reconstruction)
-            self._found, self._found_s, self._problem = reconstruction, attempt.span_s, ""
+            window = self._clip.window(self._camera.fixed_frame)
+        except FrameError as error:
+            self._problem = str(error)
+            if done is not None:
+                done.set_result((False, str(error)))
+            return
+        replaced = self._worker.submit(Job(self._clip, window, self._clip.span_s, self._session, done))
+        if replaced is not None and replaced.done is not None:
+            replaced.done.set_result((False, "replaced by a newer attempt"))
+
+    def _work(self, job: Job) -> None:
+        """Run on the worker's thread."""
+        outcome = False, "stopped by a reset or a shutdown"
+        try:
+            if job.done is None:
+                self._see(job)
+            else:
+                outcome = True, self._complete(job)
         except ArtPerceptionError as error:
             self._problem = str(error)
             outcome = False, str(error)
         except Cancelled:
-            outcome = False, "the node is shutting down"
-        self._stage, self._seconds = "", time.monotonic() - start
-        self._pending_s = 0.0 if self._worker.waiting == 0 else self._pending_s
-        attempt.done.set_result(outcome)
-        give_back_memory()
+            pass
+        self._stage = ""
+        if job.done is not None:
+            self._pending_s = 0.0 if self._worker.waiting == 0 else self._pending_s
+            job.done.set_result(outcome)
 
-    def _on_progress(self, stage: str, _: float) -> None:
-        if self._closing:
+    def _see(self, job: Job) -> None:
+        """Look how far something has moved; if that is enough, make an early estimate."""
+        job.clip.add(largest_motion(job.window, self._pipeline.segment, self._pipeline.flow), job.span_s)
+        if job.clip.has_moved(self._config.growth):
+            self._early(job)
+
+    def _early(self, job: Job) -> None:
+        """Publish an estimate from part of the window if all its joints are sure."""
+        job.clip.tried = job.clip.seen
+        try:
+            window = thinned(job.window, self._config.early_frames)
+            made = self._reconstruct(job, window, early_config(self._pipeline))
+        except MotionError as error:
+            self.get_logger().debug(str(error))
+            return
+        if min(joint.confidence for joint in made.object.joints) >= self._config.early_confidence:
+            self._take(job, Found(made, job.span_s, job.clip.tried, complete=False))
+
+    def _complete(self, job: Job) -> str:
+        """Publish an estimate from the whole window, and an early one before it when there is nothing yet."""
+        if self._found is None:
+            self._early(job)
+        made = self._reconstruct(job, job.window, self._pipeline)
+        self._problem = ""
+        return self._take(job, Found(made, job.span_s, job.clip.seen, complete=True))
+
+    def _reconstruct(self, job: Job, window: Window, config: Config) -> Reconstruction:
+        self._attempts += 1
+        start = time.monotonic()
+
+        def on_progress(stage: str, _: float) -> None:
+            self._check(job)
+            self._stage = stage
+
+        try:
+            return reconstruct(window, config, self._config.object, on_progress)
+        finally:
+            self._seconds = time.monotonic() - start
+            give_back_memory()
+
+    def _check(self, job: Job) -> None:
+        """Stop work that nobody waits for any more."""
+        if self._closing or job.session != self._session:
             raise Cancelled
-        self._stage = stage
 
-    def _publish(self, reconstruction: Reconstruction) -> str:
-        """Write the result folder, publish the object and say where it is."""
-        folder = Path(self._config.output_dir) / safe_name(self._config.object)
-        stamps_s = [frame.stamp_s for frame in reconstruction.window.frames]
-        joints, q = reconstruction.object.joints, reconstruction.motion.q
-        source = self._camera.color_topic
-        seconds = {**reconstruction.seconds, "total": sum(reconstruction.seconds.values())}
-        result = Result(reconstruction.window.fixed_frame, source, joints, np.array(stamps_s), q, seconds)
-        with atomic_directory(folder) as work:
-            urdf = write_folder(work, reconstruction, result)
-            description = with_absolute_meshes(urdf.read_text(), folder)
-        self._publisher.publish(reconstruction, description)
-        message = f"{len(joints)} joint(s) in {folder.resolve() / urdf.name}"
-        self.get_logger().info(message)
-        return message
+    def _take(self, job: Job, found: Found) -> str:
+        """Write and publish an estimate unless what is there is better grounded; say what is there now."""
+        known = self._found
+        self._check(job)
+        if known is not None:
+            if not better_grounded(found, known):
+                return f"the earlier estimate is better grounded: {self._describe(known)}"
+            found = replace(found, reconstruction=continued(found.reconstruction, known.reconstruction))
+        with atomic_directory(self._folder) as work:
+            urdf = self._write(work, found)
+            description = with_absolute_meshes(urdf.read_text(), self._folder)
+        self._publisher.publish(found.reconstruction, description)
+        self._found = found
+        self.get_logger().info(self._describe(found))
+        return self._describe(found)
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self._config.output_dir) / safe_name(self._config.object)
+
+    def _write(self, work: Path, found: Found) -> Path:
+        """Fill the result folder; an early one without what takes long, the report. Return the URDF's path."""
+        made = found.reconstruction
+        stamps_s = np.array([frame.stamp_s for frame in made.window.frames])
+        seconds = {**made.seconds, "total": sum(made.seconds.values())}
+        fixed_frame, source = made.window.fixed_frame, self._camera.color_topic
+        result = Result(fixed_frame, source, made.object.joints, stamps_s, made.motion.q, seconds)
+        return (write_folder if found.complete else write_data)(work, made, result)
+
+    def _describe(self, found: Found) -> str:
+        count = len(found.reconstruction.object.joints)
+        return f"{count} joint(s) in {self._folder.resolve() / URDF_FILE}{'' if found.complete else ' (early)'}"
 
     async def _on_save(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Use all frames seen; answer with the last attempt when it had as many, rather than replace its result."""
         last = self._last
-        if last is None or self._has_grown(ended=True):
+        if last is None or self._clip.is_longer():
             last = self._attempt()
         response.success, response.message = await Waiting(last)
         return response
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._found, self._found_s, self._last = None, 0.0, None
+        self._session += 1
+        self._found, self._last, self._pending_s = None, None, 0.0
         self._clear()
         self._enabled = True
         response.success, response.message = True, "collecting from now on"
@@ -255,12 +325,14 @@ class ReconstructNode(Node):
 
     def _reconstruction_status(self) -> DiagnosticStatus:
         values = {
-            "frames in window": len(self._buffer),
-            "clip length": f"{self._span_s:.1f} s",
+            "frames in window": len(self._clip),
+            "clip length": f"{self._clip.span_s:.1f} s",
+            "motion": str(self._clip.seen),
             "attempts": self._attempts,
+            "attempts dropped": self._worker.dropped,
             "last attempt took": f"{self._seconds:.1f} s",
             "stage": self._stage or "none",
-            "joints": 0 if self._found is None else len(self._found.object.joints),
+            "joints": 0 if self._found is None else len(self._found.reconstruction.object.joints),
             **diagnostics.memory(),
         }
         name = f"{self.get_fully_qualified_name()}: reconstruction"
@@ -275,7 +347,9 @@ class ReconstructNode(Node):
             return diagnostics.WARN, self._problem
         if not self._enabled:
             return diagnostics.OK, "paused"
-        return diagnostics.OK, "collecting frames" if self._found is None else "object found"
+        if self._found is not None:
+            return diagnostics.OK, "object found" if self._found.complete else "early estimate; keep moving the part"
+        return diagnostics.OK, f"collecting frames: seen {self._clip.seen}"
 
 
 def give_back_memory() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
@@ -12,6 +13,9 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 
 from art_perception.errors import ArtPerceptionError
+from art_perception.io.cleanup import abandon
+
+_SHUTDOWN_S = 0.3  # after a signal publishing fails a moment before rclpy.ok() turns false
 
 
 class ClosableNode(Protocol):
@@ -54,6 +58,7 @@ def run_node(make: Callable[[], N], args: list[str] | None = None, run: Callable
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except rclpy_implementation.RCLError:
+        time.sleep(_SHUTDOWN_S)
         if rclpy.ok():  # otherwise a signal came while something was being published
             raise
     except ArtPerceptionError as error:
@@ -76,10 +81,8 @@ def _close(node: ClosableNode | None) -> bool:
 
 
 def _leave(code: int) -> None:
-    """End the process in the middle of a computation: ros2 launch kills what is there five seconds after SIGINT.
-
-    Results are written atomically, so nothing half done stays behind.
-    """
+    """End the process in the middle of a computation: ros2 launch kills what is there five seconds after SIGINT."""
+    abandon()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -12,9 +12,8 @@ from std_msgs.msg import String
 
 from art_perception.errors import ArtPerceptionError, FrameError
 from art_perception.estimation.tracking import Tracker, TrackingConfig, TrackState
-from art_perception.io.topics import Topics
 from art_perception.ros import diagnostics
-from art_perception.ros.camera import Arrival, CameraInput, InputConfig
+from art_perception.ros.camera import Arrival, CameraInput
 from art_perception.ros.inputs import latched
 from art_perception.ros.link_frames import LinkFrames, read_link_frames
 from art_perception.ros.params import declare_config
@@ -55,14 +54,7 @@ class TrackNode(Node):
         super().__init__("track")
         self._config = declare_config(self, TrackNodeConfig)
         self._tracking = declare_config(self, TrackingConfig, "tracking.")
-        self._camera = CameraInput(
-            self,
-            declare_config(self, InputConfig),
-            declare_config(self, Topics, "topics."),
-            on_frame=self._on_frame,
-            on_jump=self._on_jump,
-            with_mask=False,
-        )
+        self._camera = CameraInput(self, self._on_frame, self._on_jump, with_mask=False)
         self._states = StatePublisher(self, self._config.publish_tf and not self._config.robot_state_publisher)
         self._model: Model | None = None
         self._frames: LinkFrames | None = None
@@ -78,9 +70,7 @@ class TrackNode(Node):
         if self._config.urdf:
             self._use_file(Path(self._config.urdf))
         else:
-            self._subscription = self.create_subscription(
-                String, "robot_description", self._on_description, latched()
-            )
+            self._subscription = self.create_subscription(String, "robot_description", self._on_description, latched())
 
     def close(self) -> bool:
         """End the worker thread."""

@@ -29,10 +29,14 @@ def write_folder(folder: Path, reconstruction: Reconstruction, result: Result) -
         ObjectError: the object cannot be expressed as a URDF.
         OutputError: a file cannot be written.
     """
+    write_report(folder, reconstruction, result, labels_of(reconstruction))
+    return write_data(folder, reconstruction, result)
+
+
+def write_data(folder: Path, reconstruction: Reconstruction, result: Result) -> Path:
+    """Write everything but the report; arguments and errors as in :func:`write_folder`."""
     urdf = write_urdf(reconstruction.object, folder)
-    labels = labels_of(reconstruction)
-    write_labels(folder, labels)
-    write_report(folder, reconstruction, result, labels)
+    write_labels(folder, labels_of(reconstruction))
     write_result(folder, result)
     return urdf
 
