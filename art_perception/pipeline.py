@@ -75,11 +75,12 @@ def estimate_motion(window: Window, config: Config, clock: Clock) -> PartMotion:
 
     Raises:
         MotionError: nothing moved, or too little.
+        CheckpointError: a network's file is missing or does not fit.
     """
     count = len(window.frames)
     with clock.stage("flow", 0.0):
         dense = densify(window, config.flow.width)
-        flows = optical_flow(dense)
+        flows = optical_flow(dense, config.flow.model)
         tracks = track_points(dense, flows, config.flow)
     with clock.stage("network", 0.15):
         search = PartSearch(dense, tracks, config.segment, config.joint, config.label, config.explain)
@@ -128,6 +129,7 @@ def reconstruct(
 
     Raises:
         MotionError: nothing moved, or too little, to say where a joint is.
+        CheckpointError: a network's file is missing or does not fit.
     """
     config = config or Config()
     clock = Clock(progress)

@@ -15,11 +15,13 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
+from art_perception.errors import CheckpointError
 from art_perception.estimation.dense import DenseWindow
 from art_perception.estimation.flow import FlowConfig, Flows, Tracks
 from art_perception.estimation.joint_fit import Motion
 from art_perception.estimation.parts import Hint
-from art_perception.estimation.sample import SampledWindow, sample_window
+from art_perception.estimation.sample import Features, SampledWindow, sample_window
+from art_perception.models.appearance import point_features
 from art_perception.models.checkpoint import WEIGHTS, load_sim2art
 from art_perception.models.decode import Proposal, decode
 from art_perception.models.sim2art import Sim2Art
@@ -31,6 +33,8 @@ class NetworkConfig:
 
     weights: str = "small"
     """Weights that come with the package (small, research) or a file; none = motion segmentation alone."""
+    appearance: str = "none"
+    """TorchScript file of the image backbone (docs/optional_inputs.md) that the weights were trained with, if any."""
     spans: int = 3
     """Windows of half the recording besides the one over all of it."""
     min_certainty: float = 0.25
@@ -50,6 +54,28 @@ def network(weights: str) -> Sim2Art | None:
     return load_sim2art(path if path.suffix else WEIGHTS / f"sim2art_{weights}.safetensors")[0]
 
 
+def features_for(model: Sim2Art, config: NetworkConfig) -> Features | None:
+    """Image features the network needs; None when it was trained without.
+
+    Raises:
+        CheckpointError: it needs some and no backbone is given, or the other way round.
+    """
+    channels = model.config.appearance
+    if channels == 0 and config.appearance == "none":
+        return None
+    if channels == 0:
+        raise CheckpointError(
+            f"the weights {config.weights} do not use image features: leave network.appearance at none, "
+            "or give weights that were trained with them"
+        )
+    if config.appearance == "none":
+        raise CheckpointError(
+            f"the weights {config.weights} need {channels} image features per point: give network.appearance the "
+            "backbone that they were trained with, or choose weights that need none"
+        )
+    return functools.partial(point_features, config.appearance, channels)
+
+
 def propose(
     dense: DenseWindow, flows: Flows, tracks: Tracks, usable: np.ndarray, config: NetworkConfig, flow: FlowConfig
 ) -> list[Hint]:
@@ -62,14 +88,18 @@ def propose(
         usable: (T, h, w) bool, the object's pixels.
         config: which network, how many windows.
         flow: when flow is trusted.
+
+    Raises:
+        CheckpointError: weights or backbone are missing or do not fit each other.
     """
     model = network(config.weights)
     if model is None:
         return []
+    features = features_for(model, config)
     found = [
         hint
         for frames in spans(showing(usable), model.config.frames, config.spans)
-        for hint in _window_hints(model, dense, flows, tracks, usable, frames, flow)
+        for hint in _window_hints(model, dense, flows, tracks, usable, frames, flow, features)
     ]
     return sorted((h for h in found if h.certainty >= config.min_certainty), key=lambda h: -h.certainty)
 
@@ -115,8 +145,9 @@ def _window_hints(
     usable: np.ndarray,
     frames: np.ndarray,
     flow: FlowConfig,
+    features: Features | None,
 ) -> Iterator[Hint]:
-    sampled = sample_window(dense, flows, frames, usable, model.config.points, tracks.noise_m, flow)
+    sampled = sample_window(dense, flows, frames, usable, model.config.points, tracks.noise_m, flow, features)
     with torch.no_grad():
         part, proposals = decode(model(sampled.points), sampled.points)
     followers = _followers(part.numpy(), sampled, tracks, dense.depth_m.shape[2])

@@ -204,7 +204,7 @@ def sampling(model: Sim2ArtConfig, repeats: int) -> Sampling:
     config = Config()
     clip = simulate(make_object("laptop", 1), SimulateConfig(frames=model.frames), 1)
     dense = densify(Window(tuple(sample.frame for sample in clip)), config.flow.width)
-    flows, frames = optical_flow(dense), np.arange(model.frames)
+    flows, frames = optical_flow(dense, config.flow.model), np.arange(model.frames)
     timing = timed(
         lambda: sample_window(dense, flows, frames, dense.usable, model.points, 0.002, config.flow), repeats, "cpu"
     )

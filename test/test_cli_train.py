@@ -82,6 +82,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(finished: Path, capsys, tm
         ([*new, "--sources", "shapenet"], "procedural"),
         ([*new, "--assets", tmp_path / "empty"], "holds neither"),
         ([*new, "--recipe.windows.frames", "9"], "--recipe.model.frames"),
+        ([*new, "--recipe.model.appearance", "384"], "leave it at 0"),
         ([*new, "--preset", "tpu"], "gpu"),
         (["train", "kinediff", "--out", tmp_path / "new"], "sim2art"),
         (["train", "sim2art"], "--out"),

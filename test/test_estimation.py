@@ -10,7 +10,7 @@ from art_perception.data.simulate import SimulateConfig, simulate
 from art_perception.errors import FrameError, MotionError
 from art_perception.estimation.dense import densify
 from art_perception.estimation.explain import ExplainConfig, explain, surface_of
-from art_perception.estimation.flow import FlowConfig, optical_flow, track_points
+from art_perception.estimation.flow import DIS, FlowConfig, optical_flow, track_points
 from art_perception.estimation.window import WindowBuffer, WindowConfig
 from art_perception.geometry.kinematics import chain_of, displacements
 from art_perception.geometry.lie import inverse
@@ -99,7 +99,7 @@ def test_true_motion_explains_the_moving_part_and_standing_still_does_not(laptop
 
 def test_tracks_follow_the_surface_they_started_on(microwave):
     dense = densify(microwave.window, 320)
-    tracks = track_points(dense, optical_flow(dense), FlowConfig())
+    tracks = track_points(dense, optical_flow(dense, DIS), FlowConfig())
     # bring every sighting of the moving part back to the first frame: what is left is drift and noise
     cell = np.rint(tracks.pixels).astype(int) * dense.step + dense.step // 2
     t = np.arange(len(dense.depth_m))

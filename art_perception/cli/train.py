@@ -83,9 +83,14 @@ def preset(options: TrainOptions) -> Recipe:
     """The recipe with the sizes of windows and network brought together.
 
     Raises:
-        UsageError: other sizes were asked for the windows.
+        UsageError: other sizes were asked for the windows, or image features, which rendered points do not have.
     """
     model, windows = options.recipe.model, options.recipe.windows
+    if model.appearance:
+        raise UsageError(
+            f"--recipe.model.appearance {model.appearance} needs images but training windows are points alone: "
+            "leave it at 0, or train on windows of your own (docs/optional_inputs.md)"
+        )
     if (windows.frames, windows.points) != (WindowsConfig().frames, WindowsConfig().points):
         raise UsageError("windows are as large as the network's: give --recipe.model.frames and --recipe.model.points")
     return replace(options.recipe, windows=replace(windows, frames=model.frames, points=model.points))

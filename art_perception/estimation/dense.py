@@ -22,6 +22,7 @@ class DenseWindow:
         depth_m: (T, h, w) float32, 0 without measurement.
         slack_m: (T, h, w) float32, depth range within the 3x3 neighbourhood: tolerance for lookups on slopes.
         normals: (T, h, w, 3) float32, optical frame, zero where undefined.
+        color: (T, h, w, 3) uint8 RGB.
         gray: (T, h, w) float32, intensity divided by the image's mean.
         detail: (T, h, w) float32, intensity without its slow part, so that shading and exposure drop out.
         gradient: (T, h, w, 2) float32, its derivative by column and row, per pixel.
@@ -37,6 +38,7 @@ class DenseWindow:
     depth_m: np.ndarray
     slack_m: np.ndarray
     normals: np.ndarray
+    color: np.ndarray
     gray: np.ndarray
     detail: np.ndarray
     gradient: np.ndarray
@@ -63,6 +65,7 @@ class DenseWindow:
             depth_m=self.depth_m[pick],
             slack_m=np.minimum(factor * self.slack_m[pick], 0.05 * self.depth_m[pick]),
             normals=self.normals[pick],
+            color=self.color[pick],
             gray=self.gray[pick],
             detail=self.detail[pick],
             gradient=factor * self.gradient[pick],
@@ -84,12 +87,14 @@ def _reduce(frame: RgbdFrame, step: int) -> tuple[np.ndarray, ...]:
     high = cv2.dilate(depth, kernel)
     low: np.ndarray = cv2.erode(np.where(depth > 0, depth, 100.0).astype(np.float32), kernel)
     slack = np.where(depth > 0, np.minimum(high - low, 0.05 * depth), 0).astype(np.float32)
-    gray = cv2.cvtColor(np.ascontiguousarray(frame.color[crop]), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    color = np.ascontiguousarray(frame.color[crop])
+    gray = cv2.cvtColor(color, cv2.COLOR_RGB2GRAY).astype(np.float32)
     gray = cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA)
     mask = np.ones(depth.shape, bool)
     if frame.mask is not None:
         mask = frame.mask[crop][step // 2 :: step, step // 2 :: step]
-    return depth, slack, gray / max(float(gray.mean()), 1.0), mask
+    color = cv2.resize(color, (width, height), interpolation=cv2.INTER_AREA)
+    return depth, slack, color, gray / max(float(gray.mean()), 1.0), mask
 
 
 def _detail(gray: np.ndarray, depth: np.ndarray, slack: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -107,7 +112,8 @@ def _detail(gray: np.ndarray, depth: np.ndarray, slack: np.ndarray) -> tuple[np.
 def densify(window: Window, width: int) -> DenseWindow:
     """Reduce every frame of ``window`` to about ``width`` px across."""
     step = max(1, round(window.frames[0].depth_m.shape[1] / width))
-    depth, slack, gray, mask = (np.stack(x) for x in zip(*(_reduce(f, step) for f in window.frames), strict=True))
+    reduced = zip(*(_reduce(f, step) for f in window.frames), strict=True)
+    depth, slack, color, gray, mask = (np.stack(x) for x in reduced)
     K = np.array(window.frames[0].K, float)
     K[:2, 2] -= step // 2  # reduced pixel (0, 0) is full pixel (step // 2, step // 2)
     K[:2] /= step
@@ -119,6 +125,7 @@ def densify(window: Window, width: int) -> DenseWindow:
         depth_m=depth,
         slack_m=slack,
         normals=normal.astype(np.float32),
+        color=color,
         gray=gray,
         detail=detail,
         gradient=gradient,

@@ -14,12 +14,17 @@ import cv2
 import numpy as np
 
 from art_perception.estimation.dense import DenseWindow
+from art_perception.estimation.learned_flow import learned_flow
+
+DIS = "dis"
 
 
 @dataclass(frozen=True, slots=True)
 class FlowConfig:
     """Point tracking."""
 
+    model: str = DIS
+    """``dis``, or the TorchScript file of a flow network (docs/optional_inputs.md)."""
     width: int = 320
     """Flow is computed on images of about this width, px."""
     grid: int = 5
@@ -70,10 +75,20 @@ class Flows:
         return (self.forward[a], self.backward[a]) if b > a else (self.backward[b], self.forward[b])
 
 
-def optical_flow(dense: DenseWindow) -> Flows:
-    """Flow between all neighbouring frames of a window."""
-    grays = [np.clip(g * 110, 0, 255).astype(np.uint8) for g in dense.gray]
-    pairs = list(pairwise(grays))
+def optical_flow(dense: DenseWindow, model: str) -> Flows:
+    """Flow between all neighbouring frames of a window.
+
+    Args:
+        dense: reduced window.
+        model: ``FlowConfig.model``.
+
+    Raises:
+        CheckpointError: the flow network's file is missing or holds none.
+    """
+    if model != DIS:
+        pairs = list(pairwise(dense.color))
+        return Flows([learned_flow(model, a, b) for a, b in pairs], [learned_flow(model, b, a) for a, b in pairs])
+    pairs = list(pairwise(np.clip(g * 110, 0, 255).astype(np.uint8) for g in dense.gray))
     with ThreadPoolExecutor(2) as pool:
         forward = pool.map(lambda p: _dense_flow(p[0], p[1]), pairs)
         backward = pool.map(lambda p: _dense_flow(p[1], p[0]), pairs)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from art_perception.estimation.dense import DenseWindow, densify, project_rounded
-from art_perception.estimation.flow import FlowConfig, follow, followable, optical_flow
+from art_perception.estimation.flow import DIS, FlowConfig, follow, followable, optical_flow
 from art_perception.estimation.segment import SegmentConfig
 from art_perception.geometry.lie import inverse, transform
 from art_perception.geometry.rigid import kabsch
@@ -75,7 +75,7 @@ def largest_motion(window: Window, segment: SegmentConfig, flow: FlowConfig) -> 
     Args:
         window: two frames or more.
         segment: how much a joint must move.
-        flow: when flow is trusted.
+        flow: when flow is trusted; a quick look, so never by a flow network.
 
     Returns:
         The motion, at most eight times what is needed; :func:`no_motion` when flow does not tell any.
@@ -99,7 +99,7 @@ def _between(first: RgbdFrame, last: RgbdFrame, segment: SegmentConfig, flow: Fl
     a = world[0].reshape(-1, 3)[pixels]
     refuted = _refuted(dense, a, pixels, flow.drift)
     changed = float(refuted.mean()) if len(a) else 0.0
-    b, known = follow(optical_flow(dense), good, world, 0, 1, pixels, flow.max_disagreement_px)
+    b, known = follow(optical_flow(dense, DIS), good, world, 0, 1, pixels, flow.max_disagreement_px)
     sigma = flow.drift * np.linalg.norm(b - last.T_world_camera[:3, 3], axis=-1)
     moved = np.linalg.norm(b - a, axis=-1) > np.maximum(segment.min_motion_m, 4 * sigma)
     own = np.flatnonzero(known & refuted & moved)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from art_perception.geometry.lie import inverse
 from art_perception.geometry.point_window import normalise
 from art_perception.geometry.witness import SURFACE, UNKNOWN, DepthGrid, testimony
 from art_perception.types import PointWindow
+
+Features = Callable[[np.ndarray, np.ndarray], torch.Tensor]
+"""Image features (T, N, C) of the flat pixels (T, N) in the images (T, h, w, 3)."""
 
 _CELLS = 60  # depth cells across the object, as in training
 
@@ -42,6 +46,7 @@ def sample_window(
     count: int,
     noise_m: float,
     config: FlowConfig,
+    features: Features | None = None,
 ) -> SampledWindow:
     """Measure ``count`` surface points in each of ``frames``.
 
@@ -53,6 +58,7 @@ def sample_window(
         count: points per frame; the same frame always gives the same points.
         noise_m: depth noise at the median depth, metres.
         config: when flow is trusted.
+        features: looks at the images, for networks that were trained with appearance.
     """
     pixels = np.stack([_draw(usable[t], count, int(t)) for t in frames])
     step = np.append(frames[1:], frames[-2])
@@ -74,6 +80,8 @@ def sample_window(
         normals=_tensor(normals),
         seen=seen,
     )
+    if features is not None:
+        window = replace(window, appearance=features(dense.color[frames], pixels)[None])
     return SampledWindow(window, frames, pixels, T_world_first)
 
 

@@ -34,7 +34,7 @@ from art_perception.eval.scoring import (
 from art_perception.geometry.lie import inverse
 from art_perception.models.decode import decode
 from art_perception.pipeline import Config
-from art_perception.propose import around, network, over_all_frames, propose, showing, spans
+from art_perception.propose import around, features_for, network, over_all_frames, propose, showing, spans
 from art_perception.types import UNLABELLED, Joint, Window
 
 _SAMPLES_PER_FRAME = 2000
@@ -94,7 +94,8 @@ def network_only(window: Window, ids: np.ndarray, config: Config) -> tuple[Predi
     frames = next(spans(showing(dense.usable), model.config.frames, 0), None)
     if frames is None:
         raise MotionError("fewer than two frames show the object: check depth and mask")
-    sampled = sample_window(dense, flows, frames, dense.usable, model.config.points, tracks.noise_m, config.flow)
+    points, features = model.config.points, features_for(model, config.network)
+    sampled = sample_window(dense, flows, frames, dense.usable, points, tracks.noise_m, config.flow, features)
     with torch.no_grad():
         part, proposals = decode(model(sampled.points), sampled.points)
     motions = [over_all_frames(p, sampled, len(dense.depth_m)) for p in proposals]
@@ -148,7 +149,7 @@ class _Search(PartSearch):
 
 def _measured(window: Window, config: Config) -> tuple[DenseWindow, Flows, Tracks]:
     dense = densify(window, config.flow.width)
-    flows = optical_flow(dense)
+    flows = optical_flow(dense, config.flow.model)
     return dense, flows, track_points(dense, flows, config.flow)
 
 
