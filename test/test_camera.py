@@ -1,15 +1,10 @@
-"""Pinhole camera: projection and back, resizing, normals."""
+"""Pinhole camera: projection and back, resizing."""
 
 import numpy as np
 
 from art_perception.geometry import camera
 
 K = np.array([[500.0, 0, 320.3], [0, 510.0, 239.1], [0, 0, 1]])
-
-
-def plane_depth(K, shape, normal, offset_m):
-    """Depth image of the plane ``normal . p = offset_m``."""
-    return (offset_m / (camera.rays(shape, K).astype(float) @ normal)).astype(np.float32)
 
 
 def test_project_inverts_unproject_at_pixel_centres():
@@ -31,23 +26,3 @@ def test_resized_camera_sees_the_same_rays():
     full_pixel, half_pixel = camera.project(point, K), camera.project(point, half)
     assert np.allclose(half_pixel, (full_pixel + 0.5) / 2 - 0.5)  # area-preserving resize
     assert np.allclose(camera.scaled(half, 2), K)
-
-
-def test_normals_of_a_plane_face_the_camera():
-    normal = np.array([0.3, -0.4, np.sqrt(0.75)])
-    depth = plane_depth(K, (60, 80), normal, 2.0)
-    found = camera.normals(camera.unproject(depth, K), depth)
-    assert np.allclose(found[5:-5, 5:-5], -normal, atol=2e-3)
-    assert not found[0].any()
-    assert not found[:, -1].any()
-
-
-def test_normals_are_zero_across_depth_steps_and_holes():
-    depth = np.full((20, 20), 1.0, np.float32)
-    depth[:, 10:] = 2.0
-    depth[5, 5] = 0
-    found = camera.normals(camera.unproject(depth, K), depth)
-    assert not found[1:-1, 9:11].any()
-    assert not found[4:7, 5].any()
-    assert not found[5, 4:7].any()
-    assert np.allclose(found[12, 3], [0, 0, -1])

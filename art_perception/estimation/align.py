@@ -1,8 +1,7 @@
 """Sharpen a joint on the dense depth of all frames: multi-view point-to-plane registration along the joint.
 
-Between frames t and s a part moves by ``exp(xi (q_s - q_t))`` alone, so every pair of frames gives residuals in
-the same few
-unknowns: axis direction, axis position and the joint values. Projective data association, Cauchy weights,
+Between frames t and s a part moves by ``exp(xi (q_s - q_t))`` alone, so every pair of frames gives residuals in the
+same few unknowns: axis direction, axis position and the joint values. Projective data association, Cauchy weights,
 Gauss-Newton (Chen & Medioni 1992; Rusinkiewicz & Levoy 2001). Point tracks enter the same normal equations: they
 hold the directions in which a surface slides along itself. Revolute against prismatic is decided by BIC on equal
 data (Sturm et al., JAIR 2011).
@@ -24,7 +23,7 @@ from art_perception.types import JointType
 class JointConfig:
     """Dense joint refinement."""
 
-    iterations: int = 8
+    iterations: int = 14
     """Gauss-Newton steps."""
     points_per_pair: int = 120
     """Pixels drawn per pair of frames."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from art_perception.geometry.camera import normals, unproject
+from art_perception.geometry.camera import unproject
+from art_perception.geometry.normals import disparity_noise, surface_normals
 from art_perception.types import RgbdFrame, Window
 
 _DETAIL_PX = 3.0  # brightness that varies more slowly than this is shading
@@ -118,13 +119,14 @@ def densify(window: Window, width: int) -> DenseWindow:
     K[:2, 2] -= step // 2  # reduced pixel (0, 0) is full pixel (step // 2, step // 2)
     K[:2] /= step
     points = np.stack([unproject(d, K) for d in depth])
-    normal = np.stack([normals(p, d) for p, d in zip(points, depth, strict=True)])
+    noise = disparity_noise(depth)
+    normals = np.stack([surface_normals(d, K, noise) for d in depth])
     detail, gradient, ripple = (np.stack(x) for x in zip(*map(_detail, gray, depth, slack), strict=True))
     return DenseWindow(
         points=points,
         depth_m=depth,
         slack_m=slack,
-        normals=normal.astype(np.float32),
+        normals=normals,
         color=color,
         gray=gray,
         detail=detail,

@@ -84,7 +84,21 @@ def choose(
         return Choice(fit, 0.0)
     rival = refine(dense, labels, part, evidence, rival_start, config)
     margin = 0.5 * (_bic(rival) - _bic(fit))
-    return Choice(fit, margin) if margin >= 0 else Choice(rival, -margin)
+    fit, rival, margin = (fit, rival, margin) if margin >= 0 else (rival, fit, -margin)
+    if rival.motion.type is JointType.PRISMATIC and _is_slide(fit.motion, evidence.points):
+        return Choice(rival, margin)
+    return Choice(fit, margin)
+
+
+def _is_slide(motion: Motion, points: np.ndarray) -> bool:
+    """Whether a revolute joint of points (N, 3) is a slide in disguise: a small turn about an axis far away.
+
+    With some pixels labelled wrong its two parameters more fit better than the slide.
+    """
+    middle = points.mean(0)
+    radius = np.sqrt(((points - middle) ** 2).sum(-1).mean())
+    lever = np.linalg.norm(np.cross(middle - motion.origin, motion.axis))
+    return float(np.ptp(motion.q)) < np.deg2rad(5) and lever > 6 * radius
 
 
 def refine_joint(

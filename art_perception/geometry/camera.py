@@ -37,22 +37,3 @@ def scaled(K: np.ndarray, factor: float) -> np.ndarray:
     out[:2] *= factor
     out[:2, 2] += (factor - 1) / 2
     return out
-
-
-def normals(points: np.ndarray, depth_m: np.ndarray) -> np.ndarray:
-    """Surface normals (H, W, 3) of an organised cloud, facing the camera; zero where a neighbour lacks depth.
-
-    Central differences across a depth step are no surface: those pixels get zero too.
-    """
-    dx = np.zeros_like(points)
-    dy = np.zeros_like(points)
-    dx[:, 1:-1] = points[:, 2:] - points[:, :-2]
-    dy[1:-1] = points[2:] - points[:-2]
-    n = np.cross(dy, dx)
-    length = np.linalg.norm(n, axis=-1, keepdims=True)
-    valid = depth_m > 0
-    ok = np.zeros_like(valid)
-    ok[1:-1, 1:-1] = valid[1:-1, 2:] & valid[1:-1, :-2] & valid[2:, 1:-1] & valid[:-2, 1:-1] & valid[1:-1, 1:-1]
-    step = 0.05 * depth_m
-    ok &= (np.abs(dx[..., 2]) < step) & (np.abs(dy[..., 2]) < step)
-    return np.where(ok[..., None] & (length > 0), n / np.maximum(length, 1e-12), 0)
