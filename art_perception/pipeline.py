@@ -85,7 +85,7 @@ def estimate_motion(window: Window, config: Config, clock: Clock) -> PartMotion:
     with clock.stage("network", 0.15):
         search = PartSearch(dense, tracks, config.segment, config.joint, config.label, config.explain)
         usable = dense.usable if dense.masked else around(dense, search.rest.points)
-        hints = propose(dense, flows, tracks, usable, config.network, config.flow)
+        hints, belief = propose(dense, flows, tracks, usable, config.network, config.flow)
     with clock.stage("segmentation", 0.2):
         found = search.run(hints)
         require_motion(found, tracks, config.segment)
@@ -93,7 +93,8 @@ def estimate_motion(window: Window, config: Config, clock: Clock) -> PartMotion:
         choices = settle(dense, tracks, found, config)
         motions = [c.motion for c in choices]
     with clock.stage("labels", 0.6):
-        labels = label_window(dense, displacements(motions, count), tracks.noise_m, config.label, config.explain)
+        D = displacements(motions, count)
+        labels = label_window(dense, D, tracks.noise_m, config.label, config.explain, belief)
         labels = keep_object(dense, labels, config.mask)
         joints = joints_of(choices, dense, labels)
         full = upsample_labels(window, dense, labels)

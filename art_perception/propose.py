@@ -19,6 +19,7 @@ from art_perception.errors import CheckpointError
 from art_perception.estimation.dense import DenseWindow
 from art_perception.estimation.flow import FlowConfig, Flows, Tracks
 from art_perception.estimation.joint_fit import Motion
+from art_perception.estimation.label import Belief
 from art_perception.estimation.parts import Hint
 from art_perception.estimation.sample import Features, SampledWindow, sample_window
 from art_perception.models.appearance import point_features
@@ -78,8 +79,8 @@ def features_for(model: Sim2Art, config: NetworkConfig) -> Features | None:
 
 def propose(
     dense: DenseWindow, flows: Flows, tracks: Tracks, usable: np.ndarray, config: NetworkConfig, flow: FlowConfig
-) -> list[Hint]:
-    """Joints the network sees in the window, over all its frames, surest first.
+) -> tuple[list[Hint], Belief | None]:
+    """Joints the network sees in the window, over all its frames, surest first; and which pixels it thinks move.
 
     Args:
         dense: reduced window.
@@ -94,14 +95,18 @@ def propose(
     """
     model = network(config.weights)
     if model is None:
-        return []
+        return [], None
     features = features_for(model, config)
-    found = [
-        hint
-        for frames in spans(showing(usable), model.config.frames, config.spans)
-        for hint in _window_hints(model, dense, flows, tracks, usable, frames, flow, features)
-    ]
-    return sorted((h for h in found if h.certainty >= config.min_certainty), key=lambda h: -h.certainty)
+    hints: list[Hint] = []
+    beliefs: list[Belief] = []
+    for frames in spans(showing(usable), model.config.frames, config.spans):
+        sampled = sample_window(dense, flows, frames, usable, model.config.points, tracks.noise_m, flow, features)
+        with torch.no_grad():
+            share, proposals = decode(model(sampled.points), sampled.points)
+        hints += _hints(share.argmax(-1).numpy(), proposals, sampled, tracks, dense.depth_m.shape)
+        beliefs.append(_belief(share, sampled))
+    hints = sorted((h for h in hints if h.certainty >= config.min_certainty), key=lambda h: -h.certainty)
+    return hints, Belief(*(np.concatenate(x) for x in zip(*beliefs, strict=True))) if beliefs else None
 
 
 def showing(usable: np.ndarray) -> np.ndarray:
@@ -137,23 +142,19 @@ def spans(frames: np.ndarray, length: int, halves: int) -> Iterator[np.ndarray]:
         yield frames[start + np.linspace(0, half - 1, length).round().astype(int)]
 
 
-def _window_hints(
-    model: Sim2Art,
-    dense: DenseWindow,
-    flows: Flows,
-    tracks: Tracks,
-    usable: np.ndarray,
-    frames: np.ndarray,
-    flow: FlowConfig,
-    features: Features | None,
-) -> Iterator[Hint]:
-    sampled = sample_window(dense, flows, frames, usable, model.config.points, tracks.noise_m, flow, features)
-    with torch.no_grad():
-        part, proposals = decode(model(sampled.points), sampled.points)
-    followers = _followers(part.numpy(), sampled, tracks, dense.depth_m.shape[2])
-    for k, proposal in enumerate(proposals):
-        motion = over_all_frames(proposal, sampled, len(dense.depth_m))
-        yield Hint(motion, followers == k + 1, proposal.certainty)
+def _hints(
+    part: np.ndarray, proposals: list[Proposal], sampled: SampledWindow, tracks: Tracks, shape: tuple[int, ...]
+) -> list[Hint]:
+    """Proposals of a window, whose points have the labels ``part`` (T, N), for the dense window of ``shape``."""
+    followers = _followers(part, sampled, tracks, shape[2])
+    motions = [over_all_frames(proposal, sampled, shape[0]) for proposal in proposals]
+    return [Hint(m, followers == k, p.certainty) for k, (m, p) in enumerate(zip(motions, proposals, strict=True), 1)]
+
+
+def _belief(share: torch.Tensor, sampled: SampledWindow) -> Belief:
+    """What the shares (T, N, K + 1) of the parts say of the sampled pixels."""
+    frame = np.repeat(sampled.frames, sampled.pixels.shape[1])
+    return Belief(frame, sampled.pixels.ravel(), 1 - share[..., 0].double().numpy().ravel())
 
 
 def over_all_frames(proposal: Proposal, sampled: SampledWindow, count: int) -> Motion:

@@ -190,8 +190,8 @@ def test_without_refinement_a_proposal_stays_as_it_was_made(laptop: Laptop, monk
     tilted = exp_so3(np.deg2rad(2) * across / np.linalg.norm(across)) @ axis
     proposal = Motion(JointType.REVOLUTE, tilted, origin, truth.q[:, lid] - truth.q[0, lid], source="network")
 
-    def one_hint(_: DenseWindow, __: Flows, tracks: Tracks, *rest: object) -> list[Hint]:
-        return [Hint(proposal, np.zeros(len(tracks.points), bool), 0.9)]
+    def one_hint(_: DenseWindow, __: Flows, tracks: Tracks, *rest: object) -> tuple[list[Hint], None]:
+        return [Hint(proposal, np.zeros(len(tracks.points), bool), 0.9)], None
 
     monkeypatch.setattr(benchmark_rows, "propose", one_hint)
     monkeypatch.setattr(PartSearch, "_searched", lambda *_: iter(()))

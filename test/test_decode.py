@@ -56,7 +56,8 @@ def output() -> Sim2ArtOutput:
 
 
 def test_parts_are_numbered_by_size_and_small_or_still_ones_left_out(window, output):
-    part, proposals = decode(output, window, 1)
+    share, proposals = decode(output, window, 1)
+    part = share.argmax(-1)
     assert [p.type for p in proposals] == [JointType.REVOLUTE, JointType.PRISMATIC]
     expected = torch.zeros(T, N, dtype=torch.long)
     expected[:, :200], expected[:, 200:300] = 1, 2
@@ -85,7 +86,8 @@ def test_odds_and_certainty(window, output):
 
 
 def test_windows_of_a_batch_are_read_apart(window, output):
-    part, proposals = decode(output, window, 0)
+    share, proposals = decode(output, window, 0)
+    part = share.argmax(-1)
     assert not part.any()
     assert proposals == []
 

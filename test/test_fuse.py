@@ -59,9 +59,7 @@ def render(boxes, joints, q, cameras, noise_m=0.0, wall_x=-1.0):
             depth = np.minimum(depth, hit)
         depth = np.where((depth > 0) & (depth < 5), depth + noise_m * rng.normal(size=len(depth)), 0)
         color = np.where((label < 3)[:, None], COLORS[np.minimum(label, 2)], 90).astype(np.uint8)
-        frames.append(
-            RgbdFrame(t * 10**8, color.reshape(*SHAPE, 3), depth.reshape(SHAPE).astype(np.float32), K, T)
-        )
+        frames.append(RgbdFrame(t * 10**8, color.reshape(*SHAPE, 3), depth.reshape(SHAPE).astype(np.float32), K, T))
         labels.append(label.reshape(SHAPE))
     return Window(tuple(frames)), PartMotion(np.stack(labels), tuple(joints), q)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_matrix
@@ -29,17 +30,35 @@ class LabelConfig:
     """Extra cost of calling a surface moving where no frame nearby refutes that it stands still."""
 
 
-def _cell_average(values: np.ndarray, points: np.ndarray, size: float) -> np.ndarray:
-    """Average values (n,) over the cubic cells of edge ``size`` that hold the points (n, 3)."""
+class Belief(NamedTuple):
+    """What somebody else believes of n pixels: frame, flat index in the frame, probability that its surface moves."""
+
+    frame: np.ndarray
+    pixel: np.ndarray
+    moving: np.ndarray
+
+
+def _cells(points: np.ndarray, size: float) -> np.ndarray:
+    """Number (n,) of the cubic cell of edge ``size`` that holds each point (n, 3)."""
     cells = np.floor(points / size).astype(np.int64)
     cells -= cells.min(0)
     span = cells.max(0) + 1
-    _, index = np.unique((cells[:, 0] * span[1] + cells[:, 1]) * span[2] + cells[:, 2], return_inverse=True)
+    return np.unique((cells[:, 0] * span[1] + cells[:, 1]) * span[2] + cells[:, 2], return_inverse=True)[1]
+
+
+def _cell_average(values: np.ndarray, points: np.ndarray, size: float) -> np.ndarray:
+    """Average values (n,) over the cells that hold the points (n, 3)."""
+    index = _cells(points, size)
     return (np.bincount(index, values) / np.bincount(index))[index]
 
 
 def label_window(
-    dense: DenseWindow, displacements: np.ndarray, noise_m: float, config: LabelConfig, test: ExplainConfig
+    dense: DenseWindow,
+    displacements: np.ndarray,
+    noise_m: float,
+    config: LabelConfig,
+    test: ExplainConfig,
+    belief: Belief | None = None,
 ) -> np.ndarray:
     """Label every usable pixel.
 
@@ -49,6 +68,7 @@ def label_window(
         noise_m: depth noise at the window's median depth, metres.
         config: smoothing.
         test: how motions are tested.
+        belief: tips the balance where standing still and a motion explain a surface equally well.
 
     Returns:
         (T, h, w) uint8: 0 static, k part k, ``UNLABELLED`` where unusable.
@@ -65,19 +85,50 @@ def label_window(
         return labels
     verdicts = [explain(dense, surface, D, test) for D in displacements]
     costs = np.empty((len(surface.frame), len(displacements)), np.float32)
+    doubt = np.zeros_like(costs)  # what a motion has to be better by than standing still
     for k, D in enumerate(displacements):
         # what belongs to a part does so in all frames: evidence is pooled where the points are at zero joint values
         rest = undo(surface, D)
         costs[:, k] = 0.4 * verdicts[k].cost + 0.6 * _cell_average(verdicts[k].cost, rest, size)
         if k > 0:
             proof = _cell_average(verdicts[0].proof, rest, 4 * size)
-            costs[:, k] += config.static_bonus + config.unproven_cost * np.clip(1 - proof / _PROOF, 0, 1)
-    best = costs.argmin(1)
+            doubt[:, k] = config.static_bonus + config.unproven_cost * np.clip(1 - proof / _PROOF, 0, 1)
+    best = (costs + doubt).argmin(1)
+    if belief is not None and len(belief.frame):
+        best = (costs + doubt * (1 - 2 * _support(dense, surface, best, displacements, belief, 2 * size))).argmin(1)
     for k in range(1, len(displacements)):
         own = np.flatnonzero(best == k)
         best[own[~_compact(undo(surface.subset(own), displacements[k]), 4 * size)]] = 0
     flat[surface.frame, surface.pixel] = best
     return labels
+
+
+def _support(
+    dense: DenseWindow, surface: Surface, best: np.ndarray, displacements: np.ndarray, belief: Belief, size: float
+) -> np.ndarray:
+    """Mean probability (n, K) that the surface around each of n points moves, pooled where it is at rest by motion k.
+
+    Args:
+        dense: reduced window.
+        surface: the points, in the order of their frames and pixels.
+        best: (n,) their labels so far.
+        displacements: (K, T, 4, 4).
+        belief: of some of the points.
+        size: edge of the cells over which it is averaged, metres.
+    """
+    area = dense.depth_m[0].size
+    key = surface.frame.astype(np.int64) * area + surface.pixel
+    wanted = belief.frame.astype(np.int64) * area + belief.pixel
+    at = np.searchsorted(key, wanted).clip(max=len(key) - 1)
+    known = key[at] == wanted
+    at, moving = at[known], belief.moving[known]
+    support = np.zeros((len(key), len(displacements)), np.float32)
+    for k in range(1, len(displacements)):
+        own = (best[at] == 0) | (best[at] == k)
+        cell = _cells(undo(surface, displacements[k]), size)
+        count = np.bincount(cell[at[own]], minlength=cell.max() + 1)
+        support[:, k] = (np.bincount(cell[at[own]], moving[own], cell.max() + 1) / np.maximum(count, 3))[cell]
+    return support
 
 
 def _near_motion(dense: DenseWindow, whole: Surface, still: np.ndarray, size: float, test: ExplainConfig) -> np.ndarray:

@@ -97,7 +97,8 @@ def network_only(window: Window, ids: np.ndarray, config: Config) -> tuple[Predi
     points, features = model.config.points, features_for(model, config.network)
     sampled = sample_window(dense, flows, frames, dense.usable, points, tracks.noise_m, config.flow, features)
     with torch.no_grad():
-        part, proposals = decode(model(sampled.points), sampled.points)
+        share, proposals = decode(model(sampled.points), sampled.points)
+    part = share.argmax(-1)
     motions = [over_all_frames(p, sampled, len(dense.depth_m)) for p in proposals]
     joints = tuple(_joint(k, m, p.certainty) for k, (m, p) in enumerate(zip(motions, proposals, strict=True)))
     stamps_s = np.array([f.stamp_s for f in window.frames])
@@ -120,11 +121,11 @@ def unrefined(window: Window, ids: np.ndarray, config: Config) -> tuple[Predicti
     dense, flows, tracks = _measured(window, config)
     search = _Search(dense, tracks, config.segment, config.joint, config.label, config.explain)
     usable = dense.usable if dense.masked else around(dense, search.rest.points)
-    hints = propose(dense, flows, tracks, usable, config.network, config.flow)
+    hints, belief = propose(dense, flows, tracks, usable, config.network, config.flow)
     require_motion(search.run(hints), tracks, config.segment)
     motions = search.kept
     D = displacements(motions, len(dense.depth_m))
-    labels = label_window(dense, D, tracks.noise_m, config.label, config.explain)
+    labels = label_window(dense, D, tracks.noise_m, config.label, config.explain, belief)
     labels = keep_object(dense, labels, config.mask)
     stamps_s = np.array([f.stamp_s for f in window.frames])
     joints = tuple(_joint(k, motion, 0.0) for k, motion in enumerate(motions))

@@ -37,7 +37,7 @@ def surface_normals(depth_m: np.ndarray, K: np.ndarray, noise: float) -> np.ndar
     """
     valid = depth_m > 0
     disparity = np.where(valid, 1 / np.where(valid, depth_m, 1), 0).astype(np.float64)
-    v, u = (x.astype(np.float64) for x in np.indices(depth_m.shape))
+    u, v = np.meshgrid(*(np.arange(n, dtype=np.float64) for n in depth_m.shape[::-1]))
     out = np.zeros((*depth_m.shape, 3), np.float32)
     missing = valid.copy()
     for radius in _RADII:

@@ -11,7 +11,7 @@ from art_perception.models.sim2art import Sim2ArtOutput
 from art_perception.types import JointType, PointWindow
 
 _FEWEST = 0.008  # share of the window's points that a part must claim
-_SURE = 0.5  # mean probability with which it must claim them
+_SURE = 0.35  # mean probability with which it must claim them
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,7 +39,8 @@ def decode(output: Sim2ArtOutput, window: PointWindow, index: int = 0) -> tuple[
     """Read one window of a batch.
 
     Returns:
-        Part of every point (T, N), 0 static and k the k-th proposal; and the proposals, largest part first.
+        Probability (T, N, K + 1) of every point to be static or of the k-th proposal's part; and the proposals, largest
+        part first.
     """
     share = output.assignment[index].softmax(-1)
     kind = output.type[index].softmax(-1)
@@ -50,8 +51,9 @@ def decode(output: Sim2ArtOutput, window: PointWindow, index: int = 0) -> tuple[
     moving[0] = False
     slots = sorted(torch.nonzero(moving)[:, 0].tolist(), key=lambda m: -float(count[m]))
     # points of queries that are no parts go to the likeliest that is
-    part = share[..., [0, *slots]].argmax(-1)
-    return part, [_proposal(output, window, index, m, belonging[m], kind[m]) for m in slots]
+    kept = share[..., [0, *slots]]
+    kept = kept / kept.sum(-1, keepdim=True).clamp(min=1e-9)
+    return kept, [_proposal(output, window, index, m, belonging[m], kind[m]) for m in slots]
 
 
 def _proposal(output: Sim2ArtOutput, window: PointWindow, b: int, m: int, belonging: Tensor, kind: Tensor) -> Proposal:

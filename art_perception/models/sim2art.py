@@ -35,7 +35,7 @@ class Sim2ArtConfig:
     layers: int = 3
     """Self-attention layers over the keypoints of all frames."""
     query_layers: int = 2
-    """Layers in which the part queries look at the keypoints; 0 = fixed queries as in the paper."""
+    """Layers in which the part queries look at the keypoints and at each other."""
     heads: int = 4
     """Attention heads."""
     frames: int = 16
@@ -134,7 +134,7 @@ class Sim2Art(nn.Module):
         self.keypoint = mlp(2 * c + 3 + 1 + 2 * config.time_bands + 1, c, c)
         self.video = nn.ModuleList(Attention(c, config.heads) for _ in range(config.layers))
         self.point = mlp(c + 3 + 3 + _INPUTS + look + 2, c, c)
-        self.queries = nn.Parameter(torch.randn(config.queries, c) * c**-0.5)
+        self.queries = nn.Parameter(torch.randn(2, c) * c**-0.5)  # the static body; what all moving parts share
         self.look = nn.ModuleList(Attention(c, config.heads) for _ in range(config.query_layers))
         self.claim = nn.Linear(c, c)
         self.vote = mlp(c, c, 7)
@@ -154,7 +154,8 @@ class Sim2Art(nn.Module):
         points = self._propagate(window, inputs, keys, tokens)
         flat = tokens.flatten(1, 2)
         seeds = gather(flat, self._seeds(window, keys))
-        queries = self.queries + torch.nn.functional.pad(seeds, (0, 0, 1, 0))
+        still, moving = self.queries.expand(len(seeds), -1, -1).split(1, 1)
+        queries = torch.cat([still, moving + seeds], 1)
         for layer in self.look:
             queries = layer(queries, flat)
         assignment = torch.einsum("btnc,bmc->btnm", points, self.claim(queries)) * self.config.width**-0.5
@@ -205,8 +206,8 @@ class Sim2Art(nn.Module):
     def _seeds(self, window: PointWindow, keys: Tensor) -> Tensor:
         """Keypoints (B, M - 1) the moving parts' queries start from: where most moves, far apart in place and flow.
 
-        Queries without a place of their own take long to share out the parts between them (Schult et al., "Mask3D",
-        2023, section 3).
+        Moving queries differ by where they start alone (Schult et al., "Mask3D", 2023, section 3): with an embedding
+        each, the first to move claimed everything and the others were never trained.
         """
         index = _per_frame(_nearest, keys, window.points, self.config.neighbours)
         flow = _per_frame(gather, window.flow, index).mean(3).flatten(1, 2)

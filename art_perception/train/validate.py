@@ -31,7 +31,8 @@ def validate(model: Sim2Art, batches: Sequence[Batch]) -> dict[str, float]:
     for window, truth in batches:
         output = model(window)
         for b in range(len(window.scale)):
-            part, proposals = decode(output, window, b)
+            share, proposals = decode(output, window, b)
+            part = share.argmax(-1)
             score, joints = _score(part.cpu().numpy(), proposals, window, truth, b)
             iou.append(score)
             rows += joints
