@@ -18,13 +18,16 @@ from art_perception.estimation.joint_fit import Motion, covariance_of, normal_eq
 from art_perception.geometry.lie import inverse
 from art_perception.types import JointType
 
+_NARROWEST = 1 / 3  # of the first step's gate
+_SETTLED = 2e-4  # rad and m: a step that changes nothing any more
+
 
 @dataclass(frozen=True, slots=True)
 class JointConfig:
     """Dense joint refinement."""
 
     iterations: int = 14
-    """Gauss-Newton steps."""
+    """Gauss-Newton steps, at most."""
     points_per_pair: int = 120
     """Pixels drawn per pair of frames."""
     strides: tuple[int, ...] = (2, 5, 11, 23)
@@ -226,13 +229,15 @@ def refine(
     """
     free = np.r_[0:6, 7 : 6 + len(motion.q)]
     for i in range(config.iterations):
-        gate = config.gate_m * max(1 / 3, 1 - i / max(config.iterations - 2, 1))
-        A, g = _system(dense, labels, part, evidence, motion, config, gate)
+        share = max(_NARROWEST, 1 - i / max(config.iterations - 2, 1))
+        A, g = _system(dense, labels, part, evidence, motion, config, share * config.gate_m)
         delta = np.zeros(len(g))
         ridge = 1e-3 * np.diag(A)[free] + 1e-6 * np.diag(A).max() + 1e-9
         delta[free] = -np.linalg.solve(A[np.ix_(free, free)] + np.diag(ridge), g[free])
         delta[:6] *= min(1.0, 0.1 / max(np.abs(delta[:6]).max(), 1e-9))
         motion = step(motion, delta)
+        if share == _NARROWEST and np.abs(delta[:6]).max() < _SETTLED:
+            break
     cost, count, residual = _cost(dense, labels, part, evidence, motion, config)
     covariance = covariance_of(A[np.ix_(free, free)])
     return Fit(replace(motion, covariance=covariance), cost, count, residual)
@@ -270,7 +275,7 @@ def _cost(
 ) -> tuple[float, float, float]:
     """Robust cost; a row without association pays the Cauchy cost of the gate, so losing rows never helps."""
     _, moved = _moved(motion, evidence)
-    gate = config.gate_m / 3
+    gate = config.gate_m * _NARROWEST
     depth, _ = _associate(dense, labels, part, evidence, moved, gate, config)
     ok = depth.w > 0
     r = np.where(ok, depth.r, gate)
