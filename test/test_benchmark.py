@@ -156,7 +156,9 @@ def test_what_the_network_says_is_scored_as_it_is(laptop: Laptop, monkeypatch: p
         frames = np.linspace(0, len(window.frames) - 1, points.points.shape[1]).round().astype(int)
         world = points.points[0].double() * points.scale[0] + points.center[0]
         part = torch.as_tensor(true_ids(world.numpy(), frames, window, ids) == lid_id).long()
-        return torch.nn.functional.one_hot(part, 2).float(), [decoded(truth, inverse(window.frames[0].T_world_camera), frames)]
+        return torch.nn.functional.one_hot(part, 2).float(), [
+            decoded(truth, inverse(window.frames[0].T_world_camera), frames)
+        ]
 
     def still(_: Sim2ArtOutput, points: PointWindow) -> tuple[torch.Tensor, list[Proposal]]:
         return torch.ones(*points.points.shape[1:3], 1), []
