@@ -48,9 +48,10 @@ def better_grounded(new: Found, old: Found) -> bool:
 
 
 def early_config(config: Config) -> Config:
-    """The same stages with fewer draws, one look of the network, few parts and coarse meshes."""
+    """The same stages on small images with fewer draws, one look of the network, few parts and coarse meshes."""
     return replace(
         config,
+        flow=replace(config.flow, width=min(config.flow.width, 160)),
         segment=replace(config.segment, hypotheses=min(config.segment.hypotheses, 40), max_parts=3),
         network=replace(config.network, spans=0),
         fuse=replace(config.fuse, cells_per_side=40, max_frames=12, max_faces=2000),
