@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from art_perception.estimation.dense import DenseWindow, densify, project_rounded
-from art_perception.estimation.flow import DIS, FlowConfig, follow, followable, optical_flow
+from art_perception.estimation.flow import DIS, FlowConfig, Flows, follow, followable, optical_flow
 from art_perception.estimation.segment import SegmentConfig
 from art_perception.geometry.lie import inverse, transform
 from art_perception.geometry.rigid import kabsch
@@ -87,39 +87,41 @@ def largest_motion(window: Window, segment: SegmentConfig, flow: FlowConfig) -> 
     return replace(_either_way(frames[len(frames) // 2], frames[-1], segment, flow), changed=seen.changed)
 
 
-def _either_way(a: RgbdFrame, b: RgbdFrame, segment: SegmentConfig, flow: FlowConfig) -> Seen:
+def _either_way(first: RgbdFrame, last: RgbdFrame, segment: SegmentConfig, flow: FlowConfig) -> Seen:
     """What left its place is seen through later; what came to a place was seen through before."""
-    return _between(a, b, segment, flow).joined(_between(b, a, segment, flow))
-
-
-def _between(first: RgbdFrame, last: RgbdFrame, segment: SegmentConfig, flow: FlowConfig) -> Seen:
     dense = densify(Window((first, last)), _WIDTH)
+    flows = optical_flow(dense, DIS)
+    return _between(dense, flows, 0, 1, segment, flow).joined(_between(dense, flows, 1, 0, segment, flow))
+
+
+def _between(dense: DenseWindow, flows: Flows, a: int, b: int, segment: SegmentConfig, flow: FlowConfig) -> Seen:
+    """Motion of the surface of frame ``a`` that frame ``b`` refutes to have stayed."""
     world, good = dense.world_points(), followable(dense)
-    pixels = np.flatnonzero(good[0])
-    a = world[0].reshape(-1, 3)[pixels]
-    refuted = _refuted(dense, a, pixels, flow.drift)
-    changed = float(refuted.mean()) if len(a) else 0.0
-    b, known = follow(optical_flow(dense, DIS), good, world, 0, 1, pixels, flow.max_disagreement_px)
-    sigma = flow.drift * np.linalg.norm(b - last.T_world_camera[:3, 3], axis=-1)
-    moved = np.linalg.norm(b - a, axis=-1) > np.maximum(segment.min_motion_m, 4 * sigma)
+    pixels = np.flatnonzero(good[a])
+    here = world[a].reshape(-1, 3)[pixels]
+    refuted = _refuted(dense, a, b, here, pixels, flow.drift)
+    changed = float(refuted.mean()) if len(here) else 0.0
+    there, known = follow(flows, good, world, a, b, pixels, flow.max_disagreement_px)
+    sigma = flow.drift * np.linalg.norm(there - dense.T_world_camera[b, :3, 3], axis=-1)
+    moved = np.linalg.norm(there - here, axis=-1) > np.maximum(segment.min_motion_m, 4 * sigma)
     own = np.flatnonzero(known & refuted & moved)
-    own = own[_dominant(a[own], b[own], sigma[own])] if len(own) >= _FEW else own
+    own = own[_dominant(here[own], there[own], sigma[own])] if len(own) >= _FEW else own
     if len(own) < _FEW:
         return no_motion(segment, changed)
-    return _amount(a[own], b[own], changed, segment)
+    return _amount(here[own], there[own], changed, segment)
 
 
-def _refuted(dense: DenseWindow, points: np.ndarray, pixels: np.ndarray, drift: float) -> np.ndarray:
-    """Whether the second frame sees through points (N, 3) of the first, at flat ``pixels``, or something else there.
+def _refuted(dense: DenseWindow, a: int, b: int, points: np.ndarray, pixels: np.ndarray, drift: float) -> np.ndarray:
+    """Whether frame ``b`` sees through points (N, 3) of frame ``a``, at flat ``pixels``, or something else there.
 
     A nearer surface refutes nothing: it may be an obstacle that the camera's motion brought in front.
     """
-    camera = transform(inverse(dense.T_world_camera[1]), points)
+    camera = transform(inverse(dense.T_world_camera[b]), points)
     v, u, inside = project_rounded(camera, dense.K, dense.depth_m.shape[1:])
-    depth = dense.depth_m[1, v, u]
-    slack = dense.slack_m[1, v, u] + 2 * drift * camera[:, 2]
+    depth = dense.depth_m[b, v, u]
+    slack = dense.slack_m[b, v, u] + 2 * drift * camera[:, 2]
     through = depth - camera[:, 2] > slack
-    contrast = np.abs(dense.detail[1, v, u] - dense.detail[0].reshape(-1)[pixels]) - dense.ripple[1, v, u]
+    contrast = np.abs(dense.detail[b, v, u] - dense.detail[a].reshape(-1)[pixels]) - dense.ripple[b, v, u]
     other = (np.abs(depth - camera[:, 2]) <= slack) & (contrast > _CONTRAST)
     return inside & (depth > 0) & (through | other)
 

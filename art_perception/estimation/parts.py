@@ -105,7 +105,7 @@ def _enters_image(part: np.ndarray) -> bool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hint:
-    """A joint somebody else proposes: a motion in the fixed frame, the tracks (N,) bool that follow it, in [0, 1]."""
+    """A joint somebody else proposes: a motion in the fixed frame, the tracks (N,) bool that follow it, a certainty."""
 
     motion: Motion
     followers: np.ndarray

@@ -201,19 +201,22 @@ def _joint(k: int, choice: Choice, centroid: np.ndarray) -> Joint:
     revolute = motion.type is JointType.REVOLUTE
     origin = closest_on_line(centroid, motion.origin, motion.axis) if revolute else centroid
     axis_std, origin_std = uncertainty(motion, origin)
-    confidence = confidence_of(choice, axis_std, origin_std)
+    joint = joint_of(k, replace(motion, origin=origin), confidence_of(choice, axis_std, origin_std))
+    return replace(joint, axis_std_rad=axis_std, origin_std_m=origin_std if revolute else 0.0)
+
+
+def joint_of(k: int, motion: Motion, confidence: float) -> Joint:
+    """The ``k``-th motion as a joint, valid from a confidence of one half on; its uncertainty is left out."""
     return Joint(
         name=f"joint_{k + 1}",
         parent="base" if motion.parent < 0 else f"part_{motion.parent + 1}",
         child=f"part_{k + 1}",
         type=motion.type,
         axis=motion.axis,
-        origin=origin,
+        origin=motion.origin,
         limits=(float(motion.q.min()), float(motion.q.max())),
         valid=confidence >= 0.5,
         confidence=confidence,
-        axis_std_rad=axis_std,
-        origin_std_m=origin_std if revolute else 0.0,
         proposed_by=motion.source,
     )
 

@@ -20,7 +20,7 @@ from art_perception.estimation.mask import keep_object
 from art_perception.estimation.parts import Found, Hint, PartSearch, displacements, require_motion
 from art_perception.estimation.sample import sample_window
 from art_perception.estimation.segment import Judge, find_joints, in_frame_of
-from art_perception.estimation.select import joints_of, refine_all
+from art_perception.estimation.select import joint_of, joints_of, refine_all
 from art_perception.eval.baselines import HIDDEN, featclust
 from art_perception.eval.scoring import (
     STATIC_ID,
@@ -35,7 +35,7 @@ from art_perception.geometry.lie import inverse
 from art_perception.models.decode import decode
 from art_perception.pipeline import Config
 from art_perception.propose import around, features_for, network, over_all_frames, propose, showing, spans
-from art_perception.types import UNLABELLED, Joint, Window
+from art_perception.types import UNLABELLED, Window
 
 _SAMPLES_PER_FRAME = 2000
 
@@ -100,7 +100,7 @@ def network_only(window: Window, ids: np.ndarray, config: Config) -> tuple[Predi
         share, proposals = decode(model(sampled.points), sampled.points)
     part = share.argmax(-1)
     motions = [over_all_frames(p, sampled, len(dense.depth_m)) for p in proposals]
-    joints = tuple(_joint(k, m, p.certainty) for k, (m, p) in enumerate(zip(motions, proposals, strict=True)))
+    joints = tuple(joint_of(k, m, p.certainty) for k, (m, p) in enumerate(zip(motions, proposals, strict=True)))
     stamps_s = np.array([f.stamp_s for f in window.frames])
     rows = frames[:, None]
     point = dense.world_points().reshape(len(stamps_s), -1, 3)[rows, sampled.pixels]
@@ -128,7 +128,7 @@ def unrefined(window: Window, ids: np.ndarray, config: Config) -> tuple[Predicti
     labels = label_window(dense, D, tracks.noise_m, config.label, config.explain, belief)
     labels = keep_object(dense, labels, config.mask)
     stamps_s = np.array([f.stamp_s for f in window.frames])
-    joints = tuple(_joint(k, motion, 0.0) for k, motion in enumerate(motions))
+    joints = tuple(joint_of(k, motion, 0.0) for k, motion in enumerate(motions))
     prediction = Prediction(joints, stamps_s, _values(motions, len(stamps_s)), float(stamps_s[0]))
     return prediction, _samples(dense, labels, _reduced(ids, dense), stamps_s)
 
@@ -152,21 +152,6 @@ def _measured(window: Window, config: Config) -> tuple[DenseWindow, Flows, Track
     dense = densify(window, config.flow.width)
     flows = optical_flow(dense, config.flow.model)
     return dense, flows, track_points(dense, flows, config.flow)
-
-
-def _joint(k: int, motion: Motion, confidence: float) -> Joint:
-    return Joint(
-        name=f"joint_{k + 1}",
-        parent="base" if motion.parent < 0 else f"part_{motion.parent + 1}",
-        child=f"part_{k + 1}",
-        type=motion.type,
-        axis=motion.axis,
-        origin=motion.origin,
-        limits=(float(motion.q.min()), float(motion.q.max())),
-        valid=confidence >= 0.5,
-        confidence=confidence,
-        proposed_by=motion.source,
-    )
 
 
 def _values(motions: list[Motion], frames: int) -> np.ndarray:
