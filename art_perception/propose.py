@@ -22,10 +22,12 @@ from art_perception.estimation.joint_fit import Motion
 from art_perception.estimation.label import Belief
 from art_perception.estimation.parts import Hint
 from art_perception.estimation.sample import Features, SampledWindow, sample_window
+from art_perception.estimation.sharpen import Region
 from art_perception.models.appearance import point_features
 from art_perception.models.checkpoint import WEIGHTS, load_sim2art
 from art_perception.models.decode import Proposal, decode
 from art_perception.models.sim2art import Sim2Art
+from art_perception.types import UNLABELLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +99,14 @@ def propose(
     if model is None:
         return [], None
     features = features_for(model, config)
+    coarse = dense.coarser(2)
     hints: list[Hint] = []
     beliefs: list[Belief] = []
     for frames in spans(showing(usable), model.config.frames, config.spans):
         sampled = sample_window(dense, flows, frames, usable, model.config.points, tracks.noise_m, flow, features)
         with torch.no_grad():
             share, proposals = decode(model(sampled.points), sampled.points)
-        hints += _hints(share.argmax(-1).numpy(), proposals, sampled, tracks, dense.depth_m.shape)
+        hints += _hints(share.argmax(-1).numpy(), proposals, sampled, tracks, dense, coarse)
         beliefs.append(_belief(share, sampled))
     hints = sorted((h for h in hints if h.certainty >= config.min_certainty), key=lambda h: -h.certainty)
     return hints, Belief(*(np.concatenate(x) for x in zip(*beliefs, strict=True))) if beliefs else None
@@ -143,12 +146,33 @@ def spans(frames: np.ndarray, length: int, halves: int) -> Iterator[np.ndarray]:
 
 
 def _hints(
-    part: np.ndarray, proposals: list[Proposal], sampled: SampledWindow, tracks: Tracks, shape: tuple[int, ...]
+    part: np.ndarray,
+    proposals: list[Proposal],
+    sampled: SampledWindow,
+    tracks: Tracks,
+    dense: DenseWindow,
+    coarse: DenseWindow,
 ) -> list[Hint]:
-    """Proposals of a window, whose points have the labels ``part`` (T, N), for the dense window of ``shape``."""
-    followers = _followers(part, sampled, tracks, shape[2])
-    motions = [over_all_frames(proposal, sampled, shape[0]) for proposal in proposals]
-    return [Hint(m, followers == k, p.certainty) for k, (m, p) in enumerate(zip(motions, proposals, strict=True), 1)]
+    """Proposals of a window, whose points have the labels ``part`` (T, N), for the whole recording."""
+    followers = _followers(part, sampled, tracks, dense.depth_m.shape[2])
+    frames, labels = _spread(part, sampled, dense, coarse)
+    return [
+        Hint(over_all_frames(p, sampled, len(dense.depth_m)), followers == k, Region(frames, labels == k), p.certainty)
+        for k, p in enumerate(proposals, 1)
+    ]
+
+
+def _spread(
+    part: np.ndarray, sampled: SampledWindow, dense: DenseWindow, coarse: DenseWindow
+) -> tuple[np.ndarray, np.ndarray]:
+    """The window's frames (F,), each once, and labels (F, h, w) of their usable coarse pixels, by the nearest point."""
+    frames, first = np.unique(sampled.frames, return_index=True)
+    labels = np.full((len(frames), *coarse.depth_m.shape[1:]), UNLABELLED, np.uint8)
+    for image, t, n in zip(labels, frames, first, strict=True):
+        own = coarse.usable[t]
+        seen = dense.points[t].reshape(-1, 3)[sampled.pixels[n]]
+        image[own] = part[n][cKDTree(seen).query(coarse.points[t][own])[1]]
+    return frames, labels
 
 
 def _belief(share: torch.Tensor, sampled: SampledWindow) -> Belief:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import cv2
 import numpy as np
@@ -55,6 +55,11 @@ class DenseWindow:
         R, t = self.T_world_camera[:, :3, :3], self.T_world_camera[:, :3, 3]
         moved = np.einsum("tij,thwj->thwi", R.astype(np.float32), self.points, optimize=True)
         return moved + t[:, None, None].astype(np.float32)
+
+    def at(self, frames: np.ndarray) -> DenseWindow:
+        """Only the frames of these indices (F,)."""
+        whole = ("K", "step", "masked")
+        return replace(self, **{f.name: getattr(self, f.name)[frames] for f in fields(self) if f.name not in whole})
 
     def coarser(self, factor: int) -> DenseWindow:
         """Every ``factor``-th pixel; brightness detail keeps the finer image's scale."""

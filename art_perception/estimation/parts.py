@@ -31,6 +31,7 @@ from art_perception.estimation.segment import (
     world_displacement,
 )
 from art_perception.estimation.select import confidence, refine_joint
+from art_perception.estimation.sharpen import Region, sharpen
 from art_perception.geometry.lie import transform
 from art_perception.geometry.screw import line_distance
 from art_perception.types import JointType
@@ -105,10 +106,18 @@ def _enters_image(part: np.ndarray) -> bool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hint:
-    """A joint somebody else proposes: a motion in the fixed frame, the tracks (N,) bool that follow it, a certainty."""
+    """A joint somebody else proposes.
+
+    Attributes:
+        motion: in the fixed frame.
+        followers: (N,) bool, the tracks that follow it.
+        region: the part's pixels, in the coarser window.
+        certainty: of the proposer.
+    """
 
     motion: Motion
     followers: np.ndarray
+    region: Region
     certainty: float
 
 
@@ -198,8 +207,9 @@ class PartSearch:
         return best
 
     def _hinted(self, parent: int) -> Iterator[Suggestion]:
-        """Hints taken to be in the frame of ``parent``: as they are, and fitted to the tracks that follow them."""
+        """Hints taken to be in the frame of ``parent``: as they are, fitted to their tracks, and to their pixels."""
         local = in_frame_of(self.tracks, self.found.motions, parent)
+        D = displacements(self.found.motions, len(self.coarse.depth_m))
         for hint in self.hints:
             own = hint.followers & self.free
             motion = replace(hint.motion, parent=parent)
@@ -207,6 +217,22 @@ class PartSearch:
             if own.sum() >= _FEW_TRACKS:
                 weights = local.visible[own] / local.sigma[own, None] ** 2
                 yield fit_tracks(motion, local.points[own], weights), own
+            region = self._unexplained(hint.region, D[1:])
+            sharp = sharpen(self.coarse, self.rest, region, motion, D[parent + 1], self.tracks.noise_m, self.joint)
+            if sharp is not None:
+                yield sharp, own
+
+    def _unexplained(self, region: Region, D: np.ndarray) -> Region:
+        """The pixels of ``region`` that no motion of ``D`` (K, T, 4, 4) explains."""
+        surface = surface_of(self.coarse, self.tracks.noise_m, region.frames)
+        local = np.searchsorted(region.frames, surface.frame)
+        own = np.flatnonzero(region.mask.reshape(len(region.mask), -1)[local, surface.pixel])
+        for known in D:
+            refuted = explain(self.coarse, surface.subset(own), known, self.test).refuted
+            own = own[refuted > self.test.max_refuted]
+        mask = np.zeros(region.mask.shape, bool)
+        mask.reshape(len(mask), -1)[local[own], surface.pixel[own]] = True
+        return Region(region.frames, mask)
 
     def _searched(self, parent: int) -> Iterator[Suggestion]:
         """Joints that groups of tracks and moving planes suggest in the frame of ``parent``."""
