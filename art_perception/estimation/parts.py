@@ -8,8 +8,9 @@ proposals, but a wrong motion is contradicted by the depth images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from art_perception.estimation.align import JointConfig
 from art_perception.estimation.dense import DenseWindow
 from art_perception.estimation.explain import ExplainConfig, Surface, explain, surface_of, undo
 from art_perception.estimation.flow import Tracks
-from art_perception.estimation.joint_fit import Motion, fit_tracks
+from art_perception.estimation.joint_fit import Motion
 from art_perception.estimation.label import LabelConfig, label_window
 from art_perception.estimation.planes import plane_joints
 from art_perception.estimation.segment import (
@@ -40,13 +41,33 @@ _NESTED = 0.75  # a part on a part is the rarer explanation: it must be clearly 
 _REDUNDANT = 0.85  # of what a part's own motion explains, explained by another motion
 _COAXIAL = np.cos(np.deg2rad(10))
 _COAXIAL_M = 0.05  # proposals are rough: axes within 10 deg and this distance are taken as one
-_CLEAR = 0.8  # share of what is left that a hint must explain to be tried without rivals
-_FEW_TRACKS = 8  # fewer say nothing about a joint
-_MAX_REST = 8000  # points of unexplained surface that judge a proposal
+_CLEAR = 0.7  # share of what is left that a proposal must explain to need no rival
+_MAX_REST = 4000  # points of unexplained surface that judge a proposal
 
 
-Suggestion = tuple[Motion, np.ndarray]
-"""A joint and the tracks (N,) bool that follow it."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Hint:
+    """A joint somebody else proposes.
+
+    Attributes:
+        motion: in the fixed frame.
+        followers: (N,) bool, the tracks that follow it.
+        region: the part's pixels, in the coarser window.
+        certainty: of the proposer.
+    """
+
+    motion: Motion
+    followers: np.ndarray
+    region: Region
+    certainty: float
+
+
+class Suggestion(NamedTuple):
+    """A joint to be judged, the tracks (N,) bool that follow it, and the hint it comes from, if any."""
+
+    motion: Motion
+    own: np.ndarray
+    hint: Hint | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,23 +123,6 @@ def _enters_image(part: np.ndarray) -> bool:
     edge[2:-2, 2:-2] = False
     seen = part.sum((1, 2)) > 20
     return bool((part & edge).sum((1, 2))[seen].astype(bool).mean() > 0.6) if seen.any() else False
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Hint:
-    """A joint somebody else proposes.
-
-    Attributes:
-        motion: in the fixed frame.
-        followers: (N,) bool, the tracks that follow it.
-        region: the part's pixels, in the coarser window.
-        certainty: of the proposer.
-    """
-
-    motion: Motion
-    followers: np.ndarray
-    region: Region
-    certainty: float
 
 
 def unchained(motion: Motion, motions: list[Motion]) -> Motion:
@@ -177,50 +181,51 @@ class PartSearch:
         self.hints = hints
         misses = 0
         while len(self.found.motions) < self.segment.max_parts and misses < 3:
-            motion, supporters = self._best_proposal()
-            if motion is None:
+            best = self._best_proposal()
+            if best is None:
                 break
-            self.free &= ~supporters
-            misses = 0 if self._accept(motion, supporters) else misses + 1
+            self.free &= ~best.own
+            if self._accept(best.motion, best.own):
+                misses = 0
+            elif best.hint is None:
+                misses += 1
+            else:
+                self.hints = [hint for hint in self.hints if hint is not best.hint]
         return self.found
 
-    def _best_proposal(self) -> tuple[Motion | None, np.ndarray]:
-        """The proposal that explains most of what is left, and the tracks (N,) behind it; None when there is none.
+    def _best_proposal(self) -> Suggestion | None:
+        """The proposal that explains most of what is left; None when none explains enough to become a part.
 
-        A hint that explains most of it needs no rival.
+        One that explains most of it needs no rival; parts on parts and the search's own proposals take longest.
         """
-        gain, motion, own = self._best_of(self._hinted)
-        if gain < _CLEAR * len(self.rest.frame):
-            rival_gain, rival, rival_own = self._best_of(self._searched)
-            if rival_gain > gain:
-                return rival, rival_own
-        return motion, own
-
-    def _best_of(self, suggest: Callable[[int], Iterator[Suggestion]]) -> tuple[float, Motion | None, np.ndarray]:
-        """The best of the joints suggested in any parent's frame, with its gain."""
-        best: tuple[float, Motion | None, np.ndarray] = (0.0, None, np.zeros(len(self.free), bool))
-        for parent in range(-1, len(self.found.motions)):
-            for motion, own in suggest(parent):
-                gain = self._gain(motion, loose=2.0) * (1.0 if parent < 0 else _NESTED)
-                if gain > best[0]:
-                    best = gain, motion, own
+        parents = range(-1, len(self.found.motions))
+        most, best = self._need(), None
+        for suggest, frames in ((self._hinted, parents[:1]), (self._hinted, parents[1:]), (self._searched, parents)):
+            for parent in frames:
+                for suggestion in suggest(parent):
+                    gain = self._gain(suggestion.motion, loose=2.0) * (1.0 if parent < 0 else _NESTED)
+                    if gain > most:
+                        most, best = gain, suggestion
+            if most >= _CLEAR * len(self.rest.frame):
+                break
         return best
 
+    def _need(self) -> float:
+        """Points of the unexplained surface that a part must explain."""
+        fewest = self.segment.min_pixels * len(self.coarse.depth_m) / 2 / self.coarse.step**2
+        return max(0.05 * self.changed_count, self.share * fewest)
+
     def _hinted(self, parent: int) -> Iterator[Suggestion]:
-        """Hints taken to be in the frame of ``parent``: as they are, fitted to their tracks, and to their pixels."""
-        local = in_frame_of(self.tracks, self.found.motions, parent)
+        """Hints taken to be in the frame of ``parent``: as they are, and sharpened on what is left of their pixels."""
         D = displacements(self.found.motions, len(self.coarse.depth_m))
         for hint in self.hints:
             own = hint.followers & self.free
             motion = replace(hint.motion, parent=parent)
-            yield motion, own
-            if own.sum() >= _FEW_TRACKS:
-                weights = local.visible[own] / local.sigma[own, None] ** 2
-                yield fit_tracks(motion, local.points[own], weights), own
+            yield Suggestion(motion, own, hint)
             region = self._unexplained(hint.region, D[1:])
             sharp = sharpen(self.coarse, self.rest, region, motion, D[parent + 1], self.tracks.noise_m, self.joint)
             if sharp is not None:
-                yield sharp, own
+                yield Suggestion(sharp, own, hint)
 
     def _unexplained(self, region: Region, D: np.ndarray) -> Region:
         """The pixels of ``region`` that no motion of ``D`` (K, T, 4, 4) explains."""
@@ -238,10 +243,10 @@ class PartSearch:
         """Joints that groups of tracks and moving planes suggest in the frame of ``parent``."""
         judge = Judge(in_frame_of(self.tracks, self.found.motions, parent), self.segment)
         for scored in find_joints(judge, self.free, self.rng):
-            yield replace(scored.motion, parent=parent), scored.gain > 0
+            yield Suggestion(replace(scored.motion, parent=parent), scored.gain > 0)
         D = displacements(self.found.motions, len(self.coarse.depth_m))[parent + 1]
         for motion in plane_joints(undo(self.rest, D), self.rest.frame, len(D), self.rng):
-            yield replace(motion, parent=parent), np.zeros(len(self.free), bool)
+            yield Suggestion(replace(motion, parent=parent), np.zeros(len(self.free), bool))
 
     def _gain(self, motion: Motion, loose: float = 1.0) -> int:
         """Points of the unexplained surface that ``motion`` explains."""
@@ -263,11 +268,7 @@ class PartSearch:
         motion = choice.motion
         if self.found.motions and not self.coarse.masked and _enters_image(labels == k):
             return False
-        gain = self._gain(motion)
-        need = max(
-            0.05 * self.changed_count, self.segment.min_pixels * len(self.coarse.depth_m) / 2 / self.coarse.step**2
-        )
-        if gain < need or not moved_enough(motion, self.segment) or self._is_known(motion):
+        if self._gain(motion) < self._need() or not moved_enough(motion, self.segment) or self._is_known(motion):
             return False
         D_new = world_displacement([*self.found.motions, motion], k - 1)
         explained = self._explained_tracks(D_new)

@@ -19,7 +19,8 @@ from art_perception.estimation.values import joint_values
 from art_perception.geometry.lie import inverse
 
 _STRIDES = (1, 2, 4, 8)  # a proposer's frames are few
-_ITERATIONS = 40  # and its axis is rough
+_ITERATIONS = 24  # and its axis is rough
+_POINTS = 60
 _FEWEST = 60  # pixels of a part in all frames that still say something
 _CLOUD = 60  # points taken of each frame
 
@@ -58,7 +59,7 @@ def sharpen(
     start = replace(motion, q=motion.q[region.frames] - motion.q[region.frames[0]])
     labels = region.mask.astype(np.uint8)
     nobody = np.zeros((0, len(region.frames)))
-    config = replace(config, strides=_STRIDES, iterations=_ITERATIONS)
+    config = replace(config, strides=_STRIDES, iterations=_ITERATIONS, points_per_pair=_POINTS)
     evidence = gather(few, labels, 1, D_parent[region.frames], nobody[..., None] * np.zeros(3), nobody, noise_m, config)
     fitted = refine(few, labels, 1, evidence, start, config).motion
     T_parent_camera = inverse(D_parent) @ dense.T_world_camera
