@@ -16,6 +16,7 @@ from art_perception.estimation.dense import DenseWindow
 from art_perception.estimation.flow import Flows, Tracks
 from art_perception.estimation.joint_fit import Motion
 from art_perception.estimation.parts import Hint, PartSearch
+from art_perception.estimation.sharpen import Region
 from art_perception.eval import benchmark, benchmark_rows
 from art_perception.eval.benchmark import Asset
 from art_perception.eval.benchmark_rows import baseline, network_only, oracle, unrefined
@@ -193,7 +194,8 @@ def test_without_refinement_a_proposal_stays_as_it_was_made(laptop: Laptop, monk
     proposal = Motion(JointType.REVOLUTE, tilted, origin, truth.q[:, lid] - truth.q[0, lid], source="network")
 
     def one_hint(_: DenseWindow, __: Flows, tracks: Tracks, *rest: object) -> tuple[list[Hint], None]:
-        return [Hint(proposal, np.zeros(len(tracks.points), bool), 0.9)], None
+        nowhere = Region(np.arange(2), np.zeros((2, 120, 160), bool))
+        return [Hint(proposal, np.zeros(len(tracks.points), bool), nowhere, 0.9)], None
 
     monkeypatch.setattr(benchmark_rows, "propose", one_hint)
     monkeypatch.setattr(PartSearch, "_searched", lambda *_: iter(()))

@@ -42,7 +42,8 @@ _REDUNDANT = 0.85  # of what a part's own motion explains, explained by another 
 _COAXIAL = np.cos(np.deg2rad(10))
 _COAXIAL_M = 0.05  # proposals are rough: axes within 10 deg and this distance are taken as one
 _CLEAR = 0.7  # share of what is left that a proposal must explain to need no rival
-_MAX_REST = 4000  # points of unexplained surface that judge a proposal
+_MAX_REST = 8000  # points of unexplained surface that are kept
+_JUDGES = 4000  # of them that judge a proposal
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -248,12 +249,14 @@ class PartSearch:
         for motion in plane_joints(undo(self.rest, D), self.rest.frame, len(D), self.rng):
             yield Suggestion(replace(motion, parent=parent), np.zeros(len(self.free), bool))
 
-    def _gain(self, motion: Motion, loose: float = 1.0) -> int:
-        """Points of the unexplained surface that ``motion`` explains."""
-        if len(self.rest.frame) == 0:
-            return 0
+    def _gain(self, motion: Motion, loose: float = 1.0) -> float:
+        """Points of the unexplained surface that ``motion`` explains, reckoned from a random part of them."""
+        left = len(self.rest.frame)
+        if left == 0:
+            return 0.0
         D = world_displacement([*self.found.motions, motion], len(self.found.motions))
-        return int((explain(self.coarse, self.rest, D, self.test, loose).refuted <= self.test.max_refuted).sum())
+        judges = self.rest.subset(np.arange(min(left, _JUDGES)))
+        return left * float((explain(self.coarse, judges, D, self.test, loose).refuted <= self.test.max_refuted).mean())
 
     def _accept(self, motion: Motion, supporters: np.ndarray) -> bool:
         """Refine a proposal; keep it when it moved enough and explains enough."""
