@@ -21,7 +21,7 @@ from art_perception.estimation.segment import SegmentConfig
 from art_perception.estimation.select import Choice, joints_of, refine_all, trusted
 from art_perception.estimation.tracking import TrackingConfig
 from art_perception.estimation.window import WindowConfig
-from art_perception.propose import NetworkConfig, around, propose
+from art_perception.propose import NetworkConfig, around, propose, require_network
 from art_perception.types import ArticulatedObject, Part, PartMotion, Window
 
 Progress = Callable[[str, float], None]
@@ -77,6 +77,7 @@ def estimate_motion(window: Window, config: Config, clock: Clock) -> PartMotion:
         MotionError: nothing moved, or too little.
         CheckpointError: a network's file is missing or does not fit.
     """
+    require_network(config.network)
     count = len(window.frames)
     with clock.stage("flow", 0.0):
         dense = densify(window, config.flow.width)

@@ -49,12 +49,31 @@ def network(weights: str) -> Sim2Art | None:
     """Load the network ``weights`` names, once; None for ``none``.
 
     Raises:
-        CheckpointError: there is no such file, or it is no checkpoint of this version.
+        CheckpointError: there are no such weights, or the file is no checkpoint of this version.
     """
     if weights == "none":
         return None
-    path = Path(weights)
-    return load_sim2art(path if path.suffix else WEIGHTS / f"sim2art_{weights}.safetensors")[0]
+    shipped = {path.stem.removeprefix("sim2art_"): path for path in sorted(WEIGHTS.glob("sim2art_*.safetensors"))}
+    path = shipped.get(weights, Path(weights))
+    if not path.is_file():
+        raise CheckpointError(
+            f"there are no weights {weights}: set network.weights to {', '.join(shipped)}, none, or an existing file "
+            "written by `art-perception train sim2art`"
+        )
+    return load_sim2art(path)[0]
+
+
+def require_network(config: NetworkConfig) -> None:
+    """Load what ``config`` names, so that a wrong name is said before any work is done.
+
+    Raises:
+        CheckpointError: weights or backbone are missing or do not fit each other.
+    """
+    model = network(config.weights)
+    if model is not None:
+        features_for(model, config)
+    elif config.appearance != "none":
+        raise CheckpointError("network.appearance was given but network.weights is none: leave one of them out")
 
 
 def features_for(model: Sim2Art, config: NetworkConfig) -> Features | None:

@@ -41,7 +41,7 @@ _NESTED = 0.75  # a part on a part is the rarer explanation: it must be clearly 
 _REDUNDANT = 0.85  # of what a part's own motion explains, explained by another motion
 _COAXIAL = np.cos(np.deg2rad(10))
 _COAXIAL_M = 0.05  # proposals are rough: axes within 10 deg and this distance are taken as one
-_CLEAR = 0.7  # share of what is left that a proposal must explain to need no rival
+_CLEAR = 0.85  # share of what is left that a proposal must explain to need no rival
 _MAX_REST = 8000  # points of unexplained surface that are kept
 _JUDGES = 4000  # of them that judge a proposal
 
@@ -185,11 +185,11 @@ class PartSearch:
             best = self._best_proposal()
             if best is None:
                 break
-            self.free &= ~best.own
             if self._accept(best.motion, best.own):
                 misses = 0
             elif best.hint is None:
                 misses += 1
+                self.free &= ~best.own
             else:
                 self.hints = [hint for hint in self.hints if hint is not best.hint]
         return self.found
@@ -260,6 +260,8 @@ class PartSearch:
 
     def _accept(self, motion: Motion, supporters: np.ndarray) -> bool:
         """Refine a proposal; keep it when it moved enough and explains enough."""
+        if self._is_known(motion):
+            return False
         motions = [*self.found.motions, unchained(motion, self.found.motions)]
         k = len(motions)
         D = displacements(motions, len(self.coarse.depth_m))
