@@ -26,7 +26,7 @@ from art_perception.eval.benchmark_rows import network_only
 from art_perception.models.appearance import point_features
 from art_perception.models.checkpoint import save_sim2art
 from art_perception.models.sim2art import Sim2Art, Sim2ArtConfig
-from art_perception.pipeline import Config
+from art_perception.pipeline import Clock, Config, estimate_motion
 from art_perception.propose import NetworkConfig, features_for, network, propose
 from art_perception.types import RgbdFrame, Window
 
@@ -185,6 +185,19 @@ def test_features_that_nobody_uses_are_refused():
     with pytest.raises(CheckpointError, match=r"weights small do not use image features: leave .* at none"):
         features_for(network("small"), config)
     assert features_for(network("small"), NetworkConfig()) is None
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (NetworkConfig(weights="smal"), r"no weights smal: set network\.weights to research, small, none, or an existing"),
+        (NetworkConfig(weights="my/own.safetensors"), r"no weights my/own\.safetensors: set network\.weights to"),
+        (NetworkConfig(weights="none", appearance="dinov3.pt"), "appearance was given but network.weights is none"),
+    ],
+)
+def test_a_wrong_network_is_said_before_any_work(config: NetworkConfig, message: str):
+    with pytest.raises(CheckpointError, match=message):
+        estimate_motion(sliding(3), Config(network=config), Clock(None))
 
 
 # learned flow
