@@ -21,7 +21,7 @@ from art_perception.estimation.segment import SegmentConfig
 from art_perception.estimation.select import Choice, joints_of, refine_all, trusted
 from art_perception.estimation.tracking import TrackingConfig
 from art_perception.estimation.window import WindowConfig
-from art_perception.propose import NetworkConfig, around, propose, require_network
+from art_perception.propose import NetworkConfig, propose, require_network
 from art_perception.types import ArticulatedObject, Part, PartMotion, Window
 
 Progress = Callable[[str, float], None]
@@ -85,7 +85,7 @@ def estimate_motion(window: Window, config: Config, clock: Clock) -> PartMotion:
         tracks = track_points(dense, flows, config.flow)
     with clock.stage("network", 0.15):
         search = PartSearch(dense, tracks, config.segment, config.joint, config.label, config.explain)
-        usable = dense.usable if dense.masked else around(dense, search.rest.points)
+        usable = dense.usable if dense.masked else dense.around(search.rest.points)
         hints, belief = propose(dense, flows, tracks, usable, config.network, config.flow)
     with clock.stage("segmentation", 0.2):
         found = search.run(hints)

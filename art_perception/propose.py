@@ -136,19 +136,6 @@ def showing(usable: np.ndarray) -> np.ndarray:
     return np.flatnonzero(usable.reshape(len(usable), -1).sum(1) >= 16)
 
 
-def around(dense: DenseWindow, changed: np.ndarray) -> np.ndarray:
-    """Usable pixels (T, h, w) in and next to the box of the surface that changed (n, 3): where the object must be.
-
-    Half as much again on every side, 10 cm at least, holds most of what the moving parts are attached to.
-    """
-    if len(changed) == 0:
-        return np.zeros_like(dense.usable)
-    low, high = np.quantile(changed, [0.02, 0.98], axis=0)
-    margin = np.maximum(0.5 * (high - low).max(), 0.1)
-    world = dense.world_points()
-    return dense.usable & ((world > low - margin) & (world < high + margin)).all(-1)
-
-
 def spans(frames: np.ndarray, length: int, halves: int) -> Iterator[np.ndarray]:
     """Windows of ``length`` evenly spread frames: one over all ``frames``, then ``halves`` over half of them each.
 

@@ -56,6 +56,18 @@ class DenseWindow:
         moved = np.einsum("tij,thwj->thwi", R.astype(np.float32), self.points, optimize=True)
         return moved + t[:, None, None].astype(np.float32)
 
+    def around(self, changed: np.ndarray) -> np.ndarray:
+        """Usable pixels (T, h, w) in and next to the box of the surface that changed (n, 3): where the object must be.
+
+        Half as much again on every side, 10 cm at least, holds most of what the moving parts are attached to.
+        """
+        if len(changed) == 0:
+            return np.zeros_like(self.usable)
+        low, high = np.quantile(changed, [0.02, 0.98], axis=0)
+        margin = np.maximum(0.5 * (high - low).max(), 0.1)
+        world = self.world_points()
+        return self.usable & ((world > low - margin) & (world < high + margin)).all(-1)
+
     def at(self, frames: np.ndarray) -> DenseWindow:
         """Only the frames of these indices (F,)."""
         whole = ("K", "step", "masked")

@@ -43,6 +43,7 @@ _COAXIAL = np.cos(np.deg2rad(10))
 _COAXIAL_M = 0.05  # proposals are rough: axes within 10 deg and this distance are taken as one
 _CLEAR = 0.85  # share of what is left that a proposal must explain to need no rival
 _MAX_REST = 8000  # points of unexplained surface that are kept
+_MISSES = 3  # proposals in a row that come to nothing; every hint has its turn before anything is found
 _JUDGES = 4000  # of them that judge a proposal
 
 
@@ -180,18 +181,18 @@ class PartSearch:
     def run(self, hints: Sequence[Hint] = ()) -> Found:
         """Find parts until nothing more is explained; ``hints`` compete with the search's own proposals."""
         self.hints = hints
-        misses = 0
-        while len(self.found.motions) < self.segment.max_parts and misses < 3:
+        tries = len(hints) + _MISSES
+        while tries and len(self.found.motions) < self.segment.max_parts:
             best = self._best_proposal()
             if best is None:
                 break
             if self._accept(best.motion, best.own):
-                misses = 0
-            elif best.hint is None:
-                misses += 1
+                tries = _MISSES
+                continue
+            tries -= 1
+            self.hints = [hint for hint in self.hints if hint is not best.hint]
+            if best.hint is None:
                 self.free &= ~best.own
-            else:
-                self.hints = [hint for hint in self.hints if hint is not best.hint]
         return self.found
 
     def _best_proposal(self) -> Suggestion | None:

@@ -34,7 +34,7 @@ from art_perception.eval.scoring import (
 from art_perception.geometry.lie import inverse
 from art_perception.models.decode import decode
 from art_perception.pipeline import Config
-from art_perception.propose import around, features_for, network, over_all_frames, propose, showing, spans
+from art_perception.propose import features_for, network, over_all_frames, propose, showing, spans
 from art_perception.types import UNLABELLED, Window
 
 _SAMPLES_PER_FRAME = 2000
@@ -120,7 +120,7 @@ def unrefined(window: Window, ids: np.ndarray, config: Config) -> tuple[Predicti
     """
     dense, flows, tracks = _measured(window, config)
     search = _Search(dense, tracks, config.segment, config.joint, config.label, config.explain)
-    usable = dense.usable if dense.masked else around(dense, search.rest.points)
+    usable = dense.usable if dense.masked else dense.around(search.rest.points)
     hints, belief = propose(dense, flows, tracks, usable, config.network, config.flow)
     require_motion(search.run(hints), tracks, config.segment)
     motions = search.kept
