@@ -190,7 +190,10 @@ def test_features_that_nobody_uses_are_refused():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (NetworkConfig(weights="smal"), r"no weights smal: set network\.weights to research, small, none, or an existing"),
+        (
+            NetworkConfig(weights="smal"),
+            r"no weights smal: set network\.weights to research, small, none, or an",
+        ),
         (NetworkConfig(weights="my/own.safetensors"), r"no weights my/own\.safetensors: set network\.weights to"),
         (NetworkConfig(weights="none", appearance="dinov3.pt"), "appearance was given but network.weights is none"),
     ],
