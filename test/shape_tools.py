@@ -29,10 +29,18 @@ def box_sdf(points: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray
     return np.linalg.norm(np.maximum(q, 0), axis=1) + np.minimum(q.max(1), 0)
 
 
-def in_boxes(points: np.ndarray, surface: Surface) -> np.ndarray:
-    """Whether points (N, 3) are in the union of the axis-aligned boxes a surface is made of."""
-    corners = surface.vertices.reshape(-1, 8, 3)
-    low, high = corners.min(1), corners.max(1)
+def corners(surface: Surface) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest corners (N, 3) of the axis-aligned boxes a surface is made of; none when it is not."""
+    if len(surface.vertices) % 8:
+        return np.zeros((0, 3)), np.zeros((0, 3))
+    pieces = surface.vertices.reshape(-1, 8, 3)
+    low, high = pieces.min(1), pieces.max(1)
+    plain = np.isclose(pieces, low[:, None]) | np.isclose(pieces, high[:, None])
+    return (low, high) if plain.all() else (low[:0], high[:0])
+
+
+def in_boxes(points: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Whether points (N, 3) are in the union of boxes (M, 3) to (M, 3)."""
     return ((points[:, None] > low) & (points[:, None] < high)).all(-1).any(1)
 
 

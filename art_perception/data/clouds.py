@@ -16,12 +16,12 @@ from torch.nn.functional import max_pool2d, normalize
 
 from art_perception.data.categories import MAX_PARTS
 from art_perception.data.shape_bank import QUANTUM, ShapeBank
-from art_perception.geometry.kinematics import Chain, displacements, with_base
+from art_perception.geometry.kinematics import placed
 from art_perception.geometry.lie import exp_so3, from_rotation_translation
 from art_perception.types import ShapeBatch, ViewBatch
 
-_CELLS = 96
 _REST_SHARE = 0.1
+_VIEW_POINTS = 2**13
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +95,6 @@ def draw_shapes(
     )
 
 
-def placed(twists: Tensor, q: Tensor) -> Tensor:
-    """Displacements (B, J + 1, 4, 4) of the base and its children: twists (B, J, 6), joint values (B, J)."""
-    return with_base(displacements(Chain(twists, (-1,) * q.shape[-1]), q))
-
-
 def _tensor(array: np.ndarray, device: str | torch.device) -> Tensor:
     return torch.as_tensor(np.ascontiguousarray(array), dtype=torch.float32, device=device)
 
@@ -107,9 +102,10 @@ def _tensor(array: np.ndarray, device: str | torch.device) -> Tensor:
 def _surface(
     bank: ShapeBank, index: np.ndarray, count: int, rng: np.random.Generator, device: str | torch.device
 ) -> _Surface:
-    """Random ``count`` surface points of every chosen sample."""
-    pick = rng.integers(0, bank.points.shape[1], (len(index), count))
-    row = index[:, None]
+    """Random ``count`` surface points of every chosen sample, no point twice; all when the bank has no more."""
+    row, total = index[:, None], bank.points.shape[1]
+    order = rng.random((len(index), total), np.float32)
+    pick = order.argpartition(count, 1)[:, :count] if count < total else np.arange(total)[None]
     return _Surface(
         _tensor(bank.points[row, pick] * np.float32(QUANTUM), device),
         _tensor(bank.normals[row, pick] / np.float32(127), device),
@@ -147,7 +143,7 @@ def draw_views(
     """Look at the samples ``index`` (B,) at joint values q (B, J) with a depth camera each, on the device of ``q``."""
     device = q.device
     generator = torch.Generator(device=device).manual_seed(int(rng.integers(2**62)))
-    rest = _surface(bank, index, min(bank.points.shape[1], 2**13), rng, device)
+    rest = _surface(bank, index, _VIEW_POINTS, rng, device)
     size = _tensor(bank.size_m[index], device)
     D = placed(_tensor(bank.twists[index], device), q)
     D_turn = D.clone()
@@ -190,15 +186,16 @@ def _hidden(camera: Tensor, normals: Tensor) -> Tensor:
     B, P, _ = camera.shape
     z = camera[..., 2].clamp(min=1e-3)
     ray = camera[..., :2] / z[..., None]
+    cells = int(0.9 * P**0.5)
     low, high = ray.amin(1, keepdim=True), ray.amax(1, keepdim=True)
-    pixel = (high - low).amax((1, 2))[:, None] / (_CELLS - 1)
+    pixel = (high - low).amax((1, 2))[:, None] / (cells - 1)
     cell = ((ray - low) / pixel[..., None]).round().long()
-    flat = cell[..., 1] * _CELLS + cell[..., 0]
+    flat = cell[..., 1] * cells + cell[..., 0]
     near, far = z.amin(1, keepdim=True), z.amax(1, keepdim=True)
     depth = ((z - near) / (far - near).clamp(min=1e-6) * 2**18).long()
     key = (depth * 2**14 + torch.arange(P, device=z.device)).double()  # exact up to 2^53
-    image = torch.full((B, _CELLS**2), 2.0**40, dtype=torch.float64, device=z.device)
-    image = image.scatter_reduce(1, flat, key, "amin").view(B, 1, _CELLS, _CELLS)
+    image = torch.full((B, cells**2), 2.0**40, dtype=torch.float64, device=z.device)
+    image = image.scatter_reduce(1, flat, key, "amin").view(B, 1, cells, cells)
     front = -max_pool2d(-image, 3, 1, 1).flatten(1).gather(1, flat)  # surface points are sparser than pixels
     nearest = (front.long() % 2**14)[..., None].expand(-1, -1, 3)
     behind = ((camera - camera.gather(1, nearest)) * normals.gather(1, nearest)).sum(-1)

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from art_perception.errors import CheckpointError
+from art_perception.models.kinematic_vae import CategoryInfo, KinematicVae, KinematicVaeConfig
 from art_perception.models.sim2art import Sim2Art, Sim2ArtConfig
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 """Where the weights lie that come with the package."""
 
+_Network = TypeVar("_Network", bound=nn.Module)
+
 
 def save_sim2art(path: Path, weights: Mapping[str, Tensor], config: Sim2ArtConfig, about: Mapping[str, Any]) -> None:
     """Write weights, sizes and ``about`` (what it was trained on, its metrics) as one file, atomically."""
-    staging = path.with_suffix(".partial")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    save_file(tensors, staging, {"config": json.dumps(asdict(config)), "about": json.dumps(dict(about))})
-    staging.chmod(0o644)  # safetensors makes files that only their owner can read
-    staging.replace(path)
+    _save(path, weights, asdict(config), about)
 
 
 def load_sim2art(path: Path) -> tuple[Sim2Art, dict[str, Any]]:
@@ -34,16 +33,54 @@ def load_sim2art(path: Path) -> tuple[Sim2Art, dict[str, Any]]:
     Raises:
         CheckpointError: the file is missing, is no checkpoint, or belongs to another network.
     """
+    return _load(path, "sim2art", lambda config: Sim2Art(Sim2ArtConfig(**config)))
+
+
+def save_kinematic_vae(
+    path: Path,
+    weights: Mapping[str, Tensor],
+    config: KinematicVaeConfig,
+    categories: Sequence[CategoryInfo],
+    about: Mapping[str, Any],
+) -> None:
+    """Write the shape prior, its sizes, the categories it knows and ``about`` as one file, atomically."""
+    sizes = {"model": asdict(config), "categories": [asdict(category) for category in categories]}
+    _save(path, weights, sizes, about)
+
+
+def load_kinematic_vae(path: Path) -> tuple[KinematicVae, dict[str, Any]]:
+    """Read the shape prior, ready to predict on the CPU, and what is written about it.
+
+    Raises:
+        CheckpointError: the file is missing, is no checkpoint, or belongs to another network.
+    """
+
+    def build(sizes: dict[str, Any]) -> KinematicVae:
+        categories = tuple(CategoryInfo(**category) for category in sizes["categories"])
+        return KinematicVae(KinematicVaeConfig(**sizes["model"]), categories)
+
+    return _load(path, "kinediff3d", build)
+
+
+def _save(path: Path, weights: Mapping[str, Tensor], sizes: dict[str, Any], about: Mapping[str, Any]) -> None:
+    staging = path.with_suffix(".partial")
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    save_file(tensors, staging, {"config": json.dumps(sizes), "about": json.dumps(dict(about))})
+    staging.chmod(0o644)  # safetensors makes files that only their owner can read
+    staging.replace(path)
+
+
+def _load(path: Path, name: str, build: Callable[[dict[str, Any]], _Network]) -> tuple[_Network, dict[str, Any]]:
     if not path.is_file():
-        raise CheckpointError(f"{path} does not exist: give a checkpoint written by `art-perception train sim2art`")
+        raise CheckpointError(f"{path} does not exist: give a checkpoint written by `art-perception train {name}`")
     try:
         with safe_open(path, "pt") as file:
             about = file.metadata() or {}
-            model = Sim2Art(Sim2ArtConfig(**json.loads(about["config"])))
-            model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+            model = build(json.loads(about["config"]))
+            model.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
             return model.eval(), json.loads(about["about"])
     except (SafetensorError, KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise CheckpointError(
-            f"{path} is not a sim2art checkpoint of this version ({' '.join(str(error).split())[:150]}): "
+            f"{path} is not a {name} checkpoint of this version ({' '.join(str(error).split())[:150]}): "
             "use one that came with the package or train again"
         ) from error

@@ -1,0 +1,130 @@
+"""``art-perception train kinediff3d``: train the networks of KineDiff3D, stage by stage; resumable and parallel."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from tqdm import tqdm
+from tyro.conf import Positional
+
+from art_perception.cli.options import parse
+from art_perception.data.bank import training_objects
+from art_perception.data.clouds import CloudsConfig
+from art_perception.data.sdf import SdfConfig
+from art_perception.data.shape_bank import (
+    ShapeBank,
+    ShapeBankConfig,
+    load_shape_bank,
+    make_shape_bank,
+    save_shape_bank,
+    shapes_of,
+)
+from art_perception.errors import UsageError
+from art_perception.models.kinematic_vae import KinematicVaeConfig
+from art_perception.train.run import world
+from art_perception.train.vae import VaeRecipe, VaeTrainConfig, train_vae
+
+Source = Literal["procedural", "infinigen", "partnet"]
+GPU = VaeRecipe(
+    model=KinematicVaeConfig(encoder=512, code=512, width=384, layers=8),
+    clouds=CloudsConfig(points=2048, labelled=1024, queries=2048),
+    train=VaeTrainConfig(steps=150_000, batch=64, rate=5e-4, warmup=1000, validate_every=2000),
+)
+HELD_OUT_POINTS = 30_000
+"""Surface points of held-out objects: as many as Chamfer distances are published with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kinediff3dOptions:
+    """Train a network of KineDiff3D; a second call with the same --out continues where the first one stopped."""
+
+    network: Positional[Literal["kinediff3d"]]
+    """Which network."""
+    out: Path
+    """Folder for packed shapes, weights, state and learning curve."""
+    stage: Literal["vae"] = "vae"
+    """``vae``: the shape prior."""
+    preset: Literal["cpu", "gpu"] = "cpu"
+    """``cpu``: a network that trains in hours on two cores; ``gpu``: a larger one. It sets the recipe's defaults."""
+    assets: Path | None = None
+    """Folder that holds partnet_mobility/ or infinigen/ or both; without it only procedural objects are used."""
+    sources: tuple[Source, ...] = ("procedural", "infinigen", "partnet")
+    """Which of the objects to learn from."""
+    seeds: int = 150
+    """Procedural objects per category."""
+    init: Path | None = None
+    """Weights to start from."""
+    device: Literal["cpu", "cuda"] = "cuda" if torch.cuda.is_available() else "cpu"
+    """Where to train."""
+    shapes: ShapeBankConfig = field(default_factory=ShapeBankConfig)
+    sdf: SdfConfig = field(default_factory=SdfConfig)
+    recipe: VaeRecipe = field(default_factory=VaeRecipe)
+
+
+@dataclass(frozen=True, slots=True)
+class _GpuOptions(Kinediff3dOptions):
+    __doc__ = Kinediff3dOptions.__doc__
+
+    recipe: VaeRecipe = GPU
+
+
+def main(arguments: list[str]) -> int:
+    """Entry point of the command."""
+    options = read_options(arguments)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda was asked for but torch finds no GPU: use --device cpu")
+    rank, processes = world(options.device)
+    if options.device == "cpu" and processes > 1:
+        torch.set_num_threads(1)
+    training = packed(options, "train", options.seeds, options.shapes).from_sources(options.sources)
+    held_out = packed(options, "val", max(1, options.seeds // 16), replace(options.shapes, points=HELD_OUT_POINTS))
+    path = train_vae(options.recipe, training, held_out, options.out, options.device, options.init, _report)
+    if rank == 0:
+        print(f"weights: {path}\ncurve:   {options.out / 'curve.png'}")
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    return 0
+
+
+def read_options(arguments: list[str]) -> Kinediff3dOptions:
+    """Options with the defaults of the preset that is asked for."""
+    first_look = ArgumentParser(add_help=False, allow_abbrev=False)
+    first_look.add_argument("--preset", nargs="?")
+    known, _ = first_look.parse_known_args(arguments)
+    return parse(_GpuOptions if known.preset == "gpu" else Kinediff3dOptions, "train", arguments)
+
+
+def packed(options: Kinediff3dOptions, split: str, seeds: int, config: ShapeBankConfig) -> ShapeBank:
+    """The shapes of a split, made once and kept in the output folder."""
+    path = options.out / f"{split}_shapes.npz"
+    if not path.exists() and world(options.device)[0] == 0:
+        samples = shapes_of(training_objects(options.assets, split, seeds), config)
+        with tqdm(desc=f"shapes, {split}", unit=" objects") as bar:
+            bank = make_shape_bank(samples, config, options.sdf, _ticking(bar))
+        options.out.mkdir(parents=True, exist_ok=True)
+        staging = path.with_suffix(".partial.npz")
+        save_shape_bank(staging, bank)
+        staging.replace(path)
+    if dist.is_initialized():
+        dist.barrier()
+    return load_shape_bank(path)
+
+
+def _ticking(bar: tqdm) -> Callable[[str], None]:
+    def tick(name: str) -> None:
+        bar.update()
+        bar.set_postfix_str(name)
+
+    return tick
+
+
+def _report(row: dict[str, float]) -> None:
+    shown = ("step", "objects_per_s", "loss", "sdf", "miou", "state", "axis", "chamfer")
+    print("  ".join(f"{name} {row[name]:.4g}" for name in shown), file=sys.stderr, flush=True)
