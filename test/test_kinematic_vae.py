@@ -38,7 +38,7 @@ from art_perception.train.validate_vae import chamfers
 from art_perception.types import ShapeBatch
 
 CONFIG = KinematicVaeConfig(latent=8, encoder=32, code=48, width=48, layers=2, bands=4)
-CLOUDS = CloudsConfig(points=128, labelled=64, queries=200)
+CLOUDS = CloudsConfig(points=96, labelled=48, queries=128)
 
 
 def laptops() -> ShapeBank:

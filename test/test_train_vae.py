@@ -31,9 +31,12 @@ TINY = VaeRecipe(
 TIMING = {"seconds", "objects_per_s"}
 
 
-@pytest.fixture(autouse=True)
-def few_samples(monkeypatch):
-    monkeypatch.setattr(vae, "_GALLERY_POINTS", 200)
+@pytest.fixture(autouse=True, scope="module")
+def small_gallery():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vae, "_GALLERY_POINTS", 200)
+        patch.setattr(vae, "_GALLERY_VOXELS", 12)
+        yield
 
 
 def tiny(**changes) -> VaeRecipe:
@@ -51,9 +54,7 @@ def curve(out: Path) -> list[dict[str, float]]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> tuple[Path, dict[str, torch.Tensor]]:
     out = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vae, "_GALLERY_POINTS", 200)
-        return out, run(out)
+    return out, run(out)
 
 
 def test_a_run_leaves_weights_state_and_curve(whole):

@@ -28,11 +28,11 @@ _VIEW_POINTS = 2**13
 class CloudsConfig:
     """Training batches of shapes."""
 
-    points: int = 1024
+    points: int = 512
     """Surface points the encoder sees."""
-    labelled: int = 256
+    labelled: int = 64
     """Surface points whose part is asked for."""
-    queries: int = 512
+    queries: int = 256
     """Signed distances per part."""
 
 

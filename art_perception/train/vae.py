@@ -48,7 +48,7 @@ from art_perception.types import JointType, ShapeBatch
 
 KNOWN = tuple(CategoryInfo(name, c.movers + 1, c.type is JointType.REVOLUTE) for name, c in CATEGORIES.items())
 """What the network is told of the categories of the data."""
-_GALLERY_POINTS = 8192
+_GALLERY_POINTS, _GALLERY_VOXELS = 8192, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,8 @@ def train_vae(
     batches, gallery = _validation(held_out, recipe, device)
 
     def settle(interval: Interval) -> None:
-        row = _row(run, recipe, interval, processes) | validate_vae(_averaged(run, recipe, device), batches, gallery)
+        scores = validate_vae(_averaged(run, recipe, device), batches, gallery, _GALLERY_VOXELS)
+        row = _row(run, recipe, interval, processes) | scores
         _keep(run, recipe, out, row, training)
         if report:
             report(row)

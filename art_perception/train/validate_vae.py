@@ -19,13 +19,16 @@ FAR = 0.1  # canonical units; further from a surface nobody cares how far
 
 
 @torch.no_grad()
-def validate_vae(model: KinematicVae, batches: Sequence[ShapeBatch], gallery: ShapeBatch) -> dict[str, float]:
+def validate_vae(
+    model: KinematicVae, batches: Sequence[ShapeBatch], gallery: ShapeBatch, voxels: int
+) -> dict[str, float]:
     """Mean scores with the true latent, the posterior's mean.
 
     Args:
         model: the network.
         batches: held-out objects whose distances, parts and joints are scored.
         gallery: a few held-out objects that are meshed; their labelled points are the true surface.
+        voxels: resolution of the meshes.
 
     Returns:
         SDF error (units x 1000, within ``FAR``), mean IoU of parts, joint state in % of its range, joint axis in
@@ -34,7 +37,7 @@ def validate_vae(model: KinematicVae, batches: Sequence[ShapeBatch], gallery: Sh
     model.eval()
     rows = [_scores(model, batch) for batch in batches]
     scores = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-    scores["chamfer"] = float(np.mean(chamfers(model, gallery, 64)))
+    scores["chamfer"] = float(np.mean(chamfers(model, gallery, voxels)))
     model.train()
     return scores
 
