@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from shape_tools import small_bank
 
-from art_perception.data.clouds import CloudsConfig, ViewsConfig, choose, draw_shapes, draw_views
+from art_perception.data.clouds import CloudsConfig, choose, draw_shapes
+from art_perception.data.partial import ViewsConfig, draw_views
 from art_perception.data.shape_bank import QUANTUM
 from art_perception.geometry.kinematics import placed
 from art_perception.geometry.lie import inverse, transform
