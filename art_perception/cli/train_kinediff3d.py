@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ from tyro.conf import Positional
 from art_perception.cli.options import parse
 from art_perception.data.bank import training_objects
 from art_perception.data.clouds import CloudsConfig
+from art_perception.data.partial import ViewsConfig
 from art_perception.data.sdf import SdfConfig
 from art_perception.data.shape_bank import (
     ShapeBank,
@@ -28,6 +30,9 @@ from art_perception.data.shape_bank import (
 )
 from art_perception.errors import UsageError
 from art_perception.models.kinematic_vae import KinematicVaeConfig
+from art_perception.models.point_encoder import PointEncoderConfig
+from art_perception.models.pose_diffusion import PoseLoss, PoseNetworkConfig
+from art_perception.train.pose import PoseRecipe, PoseTrainConfig, train_pose
 from art_perception.train.run import world
 from art_perception.train.vae import VaeRecipe, VaeTrainConfig, train_vae
 
@@ -37,6 +42,14 @@ GPU = VaeRecipe(
     clouds=CloudsConfig(points=2048, labelled=1024, queries=2048),
     train=VaeTrainConfig(steps=150_000, batch=64, rate=5e-4, warmup=1000, validate_every=2000),
 )
+GPU_POSE = PoseRecipe(
+    model=PoseNetworkConfig(PointEncoderConfig((256, 48), (32, 24), (0.25, 0.7), 256), width=768, layers=6),
+    views=ViewsConfig(points=1024),
+    loss=PoseLoss(draws=16),
+    train=PoseTrainConfig(steps=200_000, batch=128, rate=5e-4, warmup=1000, validate_every=2000),
+)
+VAE_SHOWN = ("step", "objects_per_s", "loss", "sdf", "miou", "state", "axis", "chamfer")
+POSE_SHOWN = ("step", "views_per_s", "loss", "rotation", "translation", "state", "axis", "position")
 HELD_OUT_POINTS = 30_000
 """Surface points of held-out objects: as many as Chamfer distances are published with."""
 
@@ -49,8 +62,8 @@ class Kinediff3dOptions:
     """Which network."""
     out: Path
     """Folder for packed shapes, weights, state and learning curve."""
-    stage: Literal["vae"] = "vae"
-    """``vae``: the shape prior."""
+    stage: Literal["vae", "pose", "latent"] = "vae"
+    """``vae``: the shape prior; ``pose``: pose and joints from one view; ``latent``: the shape from one view."""
     preset: Literal["cpu", "gpu"] = "cpu"
     """``cpu``: a network that trains in hours on two cores; ``gpu``: a larger one. It sets the recipe's defaults."""
     assets: Path | None = None
@@ -59,20 +72,49 @@ class Kinediff3dOptions:
     """Which of the objects to learn from."""
     seeds: int = 150
     """Procedural objects per category."""
-    init: Path | None = None
-    """Weights to start from."""
     device: Literal["cpu", "cuda"] = "cuda" if torch.cuda.is_available() else "cpu"
     """Where to train."""
     shapes: ShapeBankConfig = field(default_factory=ShapeBankConfig)
     sdf: SdfConfig = field(default_factory=SdfConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class _VaeOptions(Kinediff3dOptions):
+    __doc__ = Kinediff3dOptions.__doc__
+
+    init: Path | None = None
+    """Weights to start from."""
     recipe: VaeRecipe = field(default_factory=VaeRecipe)
 
 
 @dataclass(frozen=True, slots=True)
-class _GpuOptions(Kinediff3dOptions):
+class _GpuVaeOptions(_VaeOptions):
     __doc__ = Kinediff3dOptions.__doc__
 
     recipe: VaeRecipe = GPU
+
+
+@dataclass(frozen=True, slots=True)
+class _PoseOptions(Kinediff3dOptions):
+    __doc__ = Kinediff3dOptions.__doc__
+
+    recipe: PoseRecipe = field(default_factory=PoseRecipe)
+
+
+@dataclass(frozen=True, slots=True)
+class _GpuPoseOptions(_PoseOptions):
+    __doc__ = Kinediff3dOptions.__doc__
+
+    recipe: PoseRecipe = GPU_POSE
+
+
+Options = _VaeOptions | _PoseOptions
+_CLASSES: dict[tuple[str, str], type[Options]] = {
+    ("vae", "cpu"): _VaeOptions,
+    ("vae", "gpu"): _GpuVaeOptions,
+    ("pose", "cpu"): _PoseOptions,
+    ("pose", "gpu"): _GpuPoseOptions,
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -85,7 +127,7 @@ def main(arguments: list[str]) -> int:
         torch.set_num_threads(1)
     training = packed(options, "train", options.seeds, options.shapes).from_sources(options.sources)
     held_out = packed(options, "val", max(1, options.seeds // 16), replace(options.shapes, points=HELD_OUT_POINTS))
-    path = train_vae(options.recipe, training, held_out, options.out, options.device, options.init, _report)
+    path = _trained(options, training, held_out)
     if rank == 0:
         print(f"weights: {path}\ncurve:   {options.out / 'curve.png'}")
     if dist.is_initialized():
@@ -93,12 +135,21 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def read_options(arguments: list[str]) -> Kinediff3dOptions:
-    """Options with the defaults of the preset that is asked for."""
+def _trained(options: Options, training: ShapeBank, held_out: ShapeBank) -> Path:
+    """Run the stage that is asked for."""
+    out, device = options.out, options.device
+    if isinstance(options, _PoseOptions):
+        return train_pose(options.recipe, training, held_out, out, device, partial(_report, POSE_SHOWN))
+    return train_vae(options.recipe, training, held_out, out, device, options.init, partial(_report, VAE_SHOWN))
+
+
+def read_options(arguments: list[str]) -> Options:
+    """Options of the stage, with the defaults of the preset, that are asked for."""
     first_look = ArgumentParser(add_help=False, allow_abbrev=False)
-    first_look.add_argument("--preset", nargs="?")
+    first_look.add_argument("--preset", nargs="?", default="cpu")
+    first_look.add_argument("--stage", nargs="?", default="vae")
     known, _ = first_look.parse_known_args(arguments)
-    return parse(_GpuOptions if known.preset == "gpu" else Kinediff3dOptions, "train", arguments)
+    return parse(_CLASSES.get((known.stage, known.preset), _VaeOptions), "train", arguments)
 
 
 def packed(options: Kinediff3dOptions, split: str, seeds: int, config: ShapeBankConfig) -> ShapeBank:
@@ -125,6 +176,5 @@ def _ticking(bar: tqdm) -> Callable[[str], None]:
     return tick
 
 
-def _report(row: dict[str, float]) -> None:
-    shown = ("step", "objects_per_s", "loss", "sdf", "miou", "state", "axis", "chamfer")
+def _report(shown: Sequence[str], row: dict[str, float]) -> None:
     print("  ".join(f"{name} {row[name]:.4g}" for name in shown), file=sys.stderr, flush=True)

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from art_perception.errors import CheckpointError
 from art_perception.models.kinematic_vae import CategoryInfo, KinematicVae, KinematicVaeConfig
+from art_perception.models.point_encoder import PointEncoderConfig
+from art_perception.models.pose_diffusion import PoseNetwork, PoseNetworkConfig
 from art_perception.models.sim2art import Sim2Art, Sim2ArtConfig
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
@@ -44,8 +46,7 @@ def save_kinematic_vae(
     about: Mapping[str, Any],
 ) -> None:
     """Write the shape prior, its sizes, the categories it knows and ``about`` as one file, atomically."""
-    sizes = {"model": asdict(config), "categories": [asdict(category) for category in categories]}
-    _save(path, weights, sizes, about)
+    _save(path, weights, _sizes(config, categories), about)
 
 
 def load_kinematic_vae(path: Path) -> tuple[KinematicVae, dict[str, Any]]:
@@ -56,10 +57,47 @@ def load_kinematic_vae(path: Path) -> tuple[KinematicVae, dict[str, Any]]:
     """
 
     def build(sizes: dict[str, Any]) -> KinematicVae:
-        categories = tuple(CategoryInfo(**category) for category in sizes["categories"])
-        return KinematicVae(KinematicVaeConfig(**sizes["model"]), categories)
+        return KinematicVae(KinematicVaeConfig(**sizes["model"]), _categories(sizes))
 
     return _load(path, "kinediff3d", build)
+
+
+def save_pose_network(
+    path: Path,
+    weights: Mapping[str, Tensor],
+    config: PoseNetworkConfig,
+    categories: Sequence[CategoryInfo],
+    about: Mapping[str, Any],
+) -> None:
+    """Write the pose and joint diffusion, its sizes, its categories and ``about`` as one file, atomically."""
+    _save(path, weights, _sizes(config, categories), about)
+
+
+def load_pose_network(path: Path) -> tuple[PoseNetwork, dict[str, Any]]:
+    """Read the pose and joint diffusion, ready to predict on the CPU, and what is written about it.
+
+    Raises:
+        CheckpointError: the file is missing, is no checkpoint, or belongs to another network.
+    """
+
+    def build(sizes: dict[str, Any]) -> PoseNetwork:
+        encoder = PointEncoderConfig(**_tuples(sizes["model"]["encoder"]))
+        return PoseNetwork(PoseNetworkConfig(**(sizes["model"] | {"encoder": encoder})), _categories(sizes))
+
+    return _load(path, "kinediff3d --stage pose", build)
+
+
+def _sizes(config: Any, categories: Sequence[CategoryInfo]) -> dict[str, Any]:
+    return {"model": asdict(config), "categories": [asdict(category) for category in categories]}
+
+
+def _categories(sizes: Mapping[str, Any]) -> tuple[CategoryInfo, ...]:
+    return tuple(CategoryInfo(**category) for category in sizes["categories"])
+
+
+def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON turns tuples into lists; turn them back."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
 
 def _save(path: Path, weights: Mapping[str, Tensor], sizes: dict[str, Any], about: Mapping[str, Any]) -> None:

@@ -31,6 +31,19 @@ VAE_PANELS: tuple[Panel, ...] = (
     ("axis", "axis, mean deg", None),
     ("chamfer", "Chamfer x 1000", None),
 )
+POSE_PANELS: tuple[Panel, ...] = (
+    ("loss_score", "loss of the score", None),
+    ("rotation", "rotation, mean deg", None),
+    ("translation", "translation, % of diagonal", None),
+    ("state", "joint state, % of range", None),
+    ("axis", "axis, mean deg", None),
+    ("position", "axis position, % of diagonal", None),
+)
+LATENT_PANELS: tuple[Panel, ...] = (
+    ("loss", "loss", None),
+    ("chamfer", "Chamfer x 1000", None),
+    ("chamfer_own", "Chamfer x 1000 to the prior's own", None),
+)
 _BLUE = (180, 90, 20)
 
 
