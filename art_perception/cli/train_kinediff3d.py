@@ -30,8 +30,10 @@ from art_perception.data.shape_bank import (
 )
 from art_perception.errors import UsageError
 from art_perception.models.kinematic_vae import KinematicVaeConfig
+from art_perception.models.latent_diffusion import LatentNetworkConfig
 from art_perception.models.point_encoder import PointEncoderConfig
 from art_perception.models.pose_diffusion import PoseLoss, PoseNetworkConfig
+from art_perception.train.latent import LatentRecipe, LatentTrainConfig, train_latent
 from art_perception.train.pose import PoseRecipe, PoseTrainConfig, train_pose
 from art_perception.train.run import world
 from art_perception.train.vae import VaeRecipe, VaeTrainConfig, train_vae
@@ -48,8 +50,15 @@ GPU_POSE = PoseRecipe(
     loss=PoseLoss(draws=16),
     train=PoseTrainConfig(steps=200_000, batch=128, rate=5e-4, warmup=1000, validate_every=2000),
 )
+GPU_LATENT = LatentRecipe(
+    model=LatentNetworkConfig(PointEncoderConfig((256, 64), (32, 24), (0.1, 0.3), 256), width=384, layers=8, heads=8),
+    views=ViewsConfig(points=1024),
+    clouds=CloudsConfig(points=2048, labelled=1, queries=1),
+    train=LatentTrainConfig(steps=150_000, batch=128, rate=5e-4, warmup=1000, validate_every=2000),
+)
 VAE_SHOWN = ("step", "objects_per_s", "loss", "sdf", "miou", "state", "axis", "chamfer")
 POSE_SHOWN = ("step", "views_per_s", "loss", "rotation", "translation", "state", "axis", "position")
+LATENT_SHOWN = ("step", "views_per_s", "loss", "latent", "chamfer", "chamfer_own", "chamfer_prior")
 HELD_OUT_POINTS = 30_000
 """Surface points of held-out objects: as many as Chamfer distances are published with."""
 
@@ -108,12 +117,30 @@ class _GpuPoseOptions(_PoseOptions):
     recipe: PoseRecipe = GPU_POSE
 
 
-Options = _VaeOptions | _PoseOptions
+@dataclass(frozen=True, slots=True)
+class _LatentOptions(Kinediff3dOptions):
+    __doc__ = Kinediff3dOptions.__doc__
+
+    vae: Path = field(kw_only=True)
+    """Weights of the shape prior whose latents are learnt."""
+    recipe: LatentRecipe = field(default_factory=LatentRecipe)
+
+
+@dataclass(frozen=True, slots=True)
+class _GpuLatentOptions(_LatentOptions):
+    __doc__ = Kinediff3dOptions.__doc__
+
+    recipe: LatentRecipe = GPU_LATENT
+
+
+Options = _VaeOptions | _PoseOptions | _LatentOptions
 _CLASSES: dict[tuple[str, str], type[Options]] = {
     ("vae", "cpu"): _VaeOptions,
     ("vae", "gpu"): _GpuVaeOptions,
     ("pose", "cpu"): _PoseOptions,
     ("pose", "gpu"): _GpuPoseOptions,
+    ("latent", "cpu"): _LatentOptions,
+    ("latent", "gpu"): _GpuLatentOptions,
 }
 
 
@@ -140,6 +167,9 @@ def _trained(options: Options, training: ShapeBank, held_out: ShapeBank) -> Path
     out, device = options.out, options.device
     if isinstance(options, _PoseOptions):
         return train_pose(options.recipe, training, held_out, out, device, partial(_report, POSE_SHOWN))
+    if isinstance(options, _LatentOptions):
+        shown = partial(_report, LATENT_SHOWN)
+        return train_latent(options.recipe, options.vae, training, held_out, out, device, shown)
     return train_vae(options.recipe, training, held_out, out, device, options.init, partial(_report, VAE_SHOWN))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from art_perception.errors import CheckpointError
 from art_perception.models.kinematic_vae import CategoryInfo, KinematicVae, KinematicVaeConfig
+from art_perception.models.latent_diffusion import LatentNetwork, LatentNetworkConfig
 from art_perception.models.point_encoder import PointEncoderConfig
 from art_perception.models.pose_diffusion import PoseNetwork, PoseNetworkConfig
 from art_perception.models.sim2art import Sim2Art, Sim2ArtConfig
@@ -85,6 +87,41 @@ def load_pose_network(path: Path) -> tuple[PoseNetwork, dict[str, Any]]:
         return PoseNetwork(PoseNetworkConfig(**(sizes["model"] | {"encoder": encoder})), _categories(sizes))
 
     return _load(path, "kinediff3d --stage pose", build)
+
+
+def save_latent_network(
+    path: Path,
+    weights: Mapping[str, Tensor],
+    config: LatentNetworkConfig,
+    categories: Sequence[CategoryInfo],
+    prior: int,
+    about: Mapping[str, Any],
+) -> None:
+    """Write the latent diffusion, its sizes, its categories, its prior and ``about`` as one file, atomically."""
+    _save(path, weights, _sizes(config, categories) | {"prior": prior}, about)
+
+
+def load_latent_network(path: Path) -> tuple[LatentNetwork, dict[str, Any]]:
+    """Read the latent diffusion, ready to predict on the CPU, and what is written about it.
+
+    Raises:
+        CheckpointError: the file is missing, is no checkpoint, or belongs to another network.
+    """
+
+    def build(sizes: dict[str, Any]) -> LatentNetwork:
+        encoder = PointEncoderConfig(**_tuples(sizes["model"]["encoder"]))
+        config = LatentNetworkConfig(**(sizes["model"] | {"encoder": encoder}))
+        return LatentNetwork(config, _categories(sizes), sizes["prior"])
+
+    return _load(path, "kinediff3d --stage latent", build)
+
+
+def fingerprint(model: nn.Module) -> int:
+    """Number that tells networks apart but not a network from its copy in half precision."""
+    crc = 0
+    for name, value in sorted(model.state_dict().items()):
+        crc = zlib.crc32(value.detach().half().cpu().numpy().tobytes(), zlib.crc32(name.encode(), crc))
+    return crc
 
 
 def _sizes(config: Any, categories: Sequence[CategoryInfo]) -> dict[str, Any]:

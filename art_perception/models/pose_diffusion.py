@@ -279,4 +279,3 @@ def children(state: ObjectState, revolute: Tensor) -> Tensor:
     turn = torch.cat([torch.linalg.cross(state.location, state.direction), state.direction], -1)
     slide = torch.cat([state.direction, torch.zeros_like(state.direction)], -1)
     return torch.where(revolute[..., None, None], turn, slide)
-
