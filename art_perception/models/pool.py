@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -61,6 +61,17 @@ def pooled(states: ObjectState, numbers: Tensor) -> tuple[ObjectState, Spread, T
         amount=states.amount[best].mean(0),
     )
     return state, _spread(states, state), ranking
+
+
+def of_joints(spread: Spread, count: int) -> Spread:
+    """The spread without the joints beyond the first ``count``, which are not there."""
+    location, direction, amount = (x[:count] for x in (spread.location, spread.direction, spread.amount))
+    return replace(spread, location=location, direction=direction, amount=amount)
+
+
+def hypotheses(states: ObjectState, b: int) -> ObjectState:
+    """States (H,) of the b-th of B clouds, from states (B, H)."""
+    return ObjectState(*(getattr(states, name)[b] for name in ObjectState.__dataclass_fields__))
 
 
 def _spread(states: ObjectState, state: ObjectState) -> Spread:

@@ -274,8 +274,11 @@ def regress_states(model: PoseNetwork, points: Tensor, category: Tensor) -> Obje
     return from_vector(model.restored(y, category), center, spread)
 
 
-def children(state: ObjectState, revolute: Tensor) -> Tensor:
-    """Unit twists (..., J, 6) of the joints in the canonical frame; ``revolute`` (...) bool, of the category."""
+def unit_twists(state: ObjectState, revolute: Tensor) -> Tensor:
+    """Twists (..., J, 6) of the joints in the canonical frame; ``revolute`` (...) bool, whether they turn.
+
+    A child's pose is the base's times the exponential of its twist and amount, which contains Rodrigues' formula.
+    """
     turn = torch.cat([torch.linalg.cross(state.location, state.direction), state.direction], -1)
     slide = torch.cat([state.direction, torch.zeros_like(state.direction)], -1)
     return torch.where(revolute[..., None, None], turn, slide)

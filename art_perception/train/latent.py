@@ -20,7 +20,7 @@ from art_perception.models.latent_diffusion import FastSamplerConfig, LatentNetw
 from art_perception.train.curve import LATENT_PANELS
 from art_perception.train.pose import see
 from art_perception.train.stage import BatchOptimisation, Stage, train_stage
-from art_perception.train.validate_latent import Gallery, validate_latent
+from art_perception.train.validate_latent import Gallery, surfaces, validate_latent
 
 _CENSUS = 512  # objects whose latents give mean and spread
 _GALLERY_POINTS, _GALLERY_VOXELS = 8192, 64
@@ -134,7 +134,8 @@ def _gallery(bank: ShapeBank, recipe: LatentRecipe, prior: KinematicVae, device:
     index = np.array([np.flatnonzero(bank.category == c)[0] for c in np.unique(bank.category)])
     clouds = replace(recipe.clouds, labelled=_GALLERY_POINTS)
     shapes, views = see(bank, index, recipe.views, clouds, rng, device)
-    return Gallery(shapes, views.canonical, prior.encode(shapes.cloud, shapes.category)[0])
+    z, _ = prior.encode(shapes.cloud, shapes.category)
+    return Gallery(shapes, views.canonical, z, surfaces(prior, shapes, z, _GALLERY_VOXELS))
 
 
 def _fresh(recipe: LatentRecipe, bank: ShapeBank, prior: KinematicVae, own: int) -> LatentNetwork:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,11 +20,19 @@ from art_perception.types import ShapeBatch
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gallery:
-    """Held-out objects: their shapes, one canonical view (B, N, 3) of each, and their true latents (B, Dz)."""
+    """Held-out objects.
+
+    Attributes:
+        shapes: B of them.
+        canonical: (B, N, 3) one view of each.
+        z: (B, Dz) their true latents.
+        own: B times (P, 3), the surfaces these decode to.
+    """
 
     shapes: ShapeBatch
     canonical: Tensor
     z: Tensor
+    own: Sequence[np.ndarray]
 
 
 @torch.no_grad()
@@ -38,19 +47,20 @@ def validate_latent(
     """
     generator = torch.Generator(device=gallery.canonical.device).manual_seed(0)
     z = sample_latents(model, gallery.canonical, gallery.shapes.category, sampler, generator)
-    ours, own = surfaces(prior, gallery, z, voxels), surfaces(prior, gallery, gallery.z, voxels)
+    ours, own = surfaces(prior, gallery.shapes, z, voxels), gallery.own
     true = list(gallery.shapes.points.cpu().numpy())
     pairs = {"chamfer": (ours, true), "chamfer_own": (ours, own), "chamfer_prior": (own, true)}
     scores = {name: float(np.mean([_chamfer(*p) for p in zip(*pair, strict=True)])) for name, pair in pairs.items()}
     return scores | {"latent": float(((z - gallery.z) / model.std).square().mean().sqrt())}
 
 
-def surfaces(prior: KinematicVae, gallery: Gallery, z: Tensor, voxels: int) -> list[np.ndarray]:
+@torch.no_grad()
+def surfaces(prior: KinematicVae, shapes: ShapeBatch, z: Tensor, voxels: int) -> list[np.ndarray]:
     """Points (P, 3) of what latents decode to, as many as the truth has; none for what decodes to nothing."""
-    shape = prior.decode(z, gallery.shapes.category)
-    D = placed(shape.joints.twists, gallery.shapes.q).cpu().numpy().astype(float)
+    shape = prior.decode(z, shapes.category)
+    D = placed(shape.joints.twists, shapes.q).cpu().numpy().astype(float)
     meshes = [merged(posed_parts(prior, shape, b, D[b], voxels)) for b in range(len(z))]
-    count = gallery.shapes.points.shape[1]
+    count = shapes.points.shape[1]
     return [sample_surface(mesh, count, np.random.default_rng(b)) for b, mesh in enumerate(meshes)]
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from art_perception.geometry.rotations import rotation_angle
-from art_perception.models.pool import pooled
+from art_perception.models.pool import hypotheses, pooled
 from art_perception.models.pose_diffusion import (
     ObjectState,
     PoseNetwork,
@@ -44,11 +44,6 @@ def _pooled(
 ) -> ObjectState:
     states, numbers = sample_states(model, views.points, shapes.category, sampler, generator)
     return stacked([pooled(hypotheses(states, b), numbers[b])[0] for b in range(len(numbers))])
-
-
-def hypotheses(states: ObjectState, b: int) -> ObjectState:
-    """States (H,) of the b-th of B clouds, from states (B, H)."""
-    return ObjectState(*(getattr(states, name)[b] for name in ObjectState.__dataclass_fields__))
 
 
 def stacked(states: Sequence[ObjectState]) -> ObjectState:
