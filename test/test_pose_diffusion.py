@@ -15,7 +15,7 @@ from art_perception.data.clouds import CloudsConfig
 from art_perception.data.partial import ViewsConfig
 from art_perception.errors import CheckpointError
 from art_perception.geometry.kinematics import placed
-from art_perception.geometry.lie import exp_so3, transform
+from art_perception.geometry.lie import exp_so3
 from art_perception.geometry.rotations import rotation_angle
 from art_perception.models.checkpoint import load_pose_network, save_pose_network
 from art_perception.models.point_encoder import PointEncoder, PointEncoderConfig
@@ -124,14 +124,11 @@ def test_a_state_is_its_numbers_and_moves_with_the_cloud():
     torch.testing.assert_close(to_vector(moved, c, s), x, atol=1e-4, rtol=0)
 
 
-def test_the_true_state_explains_the_view():
-    """Points brought back by the true base and joints lie in the rest shape: the twists are the bank's."""
+def test_children_follow_from_the_state_by_their_joints():
     shapes, views = seen()
     true = true_state(shapes, views)
     twists = unit_twists(true, shapes.revolute)
     torch.testing.assert_close(placed(twists, true.amount), placed(shapes.twists, shapes.q_cloud), atol=1e-5, rtol=0)
-    camera = transform(views.T, views.size[:, None, None] * views.canonical)
-    torch.testing.assert_close(camera, views.points, atol=1e-4, rtol=0)
 
 
 def test_what_a_category_lacks_reaches_nothing():

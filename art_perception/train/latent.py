@@ -13,6 +13,7 @@ from torch import Tensor
 from art_perception.data.clouds import CloudsConfig, choose, draw_shapes
 from art_perception.data.partial import ViewsConfig
 from art_perception.data.shape_bank import ShapeBank
+from art_perception.errors import UsageError
 from art_perception.geometry.lie import exp_so3
 from art_perception.models.checkpoint import fingerprint, load_kinematic_vae, save_latent_network
 from art_perception.models.kinematic_vae import KinematicVae
@@ -85,9 +86,10 @@ def train_latent(
 
     Raises:
         CheckpointError: ``prior_file`` is no shape prior; what :func:`train_stage` raises, another prior included.
+        UsageError: the latent cannot be cut into as many tokens as the recipe says.
     """
     prior = load_kinematic_vae(prior_file)[0].to(device).requires_grad_(False)
-    recipe = replace(recipe, model=replace(recipe.model, latent=prior.config.latent))
+    recipe = _sized(recipe, prior)
     own = fingerprint(prior)
     gallery = _gallery(held_out, recipe, prior, device)
     stage = Stage(
@@ -107,6 +109,15 @@ def train_latent(
         ),
     )
     return train_stage(stage, out, device, report)
+
+
+def _sized(recipe: LatentRecipe, prior: KinematicVae) -> LatentRecipe:
+    """The recipe with as many latent channels as the prior has."""
+    latent, tokens = prior.config.latent, recipe.model.tokens
+    if latent % tokens:
+        raise UsageError(f"{latent} channels of the prior's latent cannot be cut into {tokens} tokens: "
+                         "give a --recipe.model.tokens that divides them")  # fmt: skip
+    return replace(recipe, model=replace(recipe.model, latent=latent))
 
 
 def _example(

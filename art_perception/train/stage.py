@@ -5,6 +5,7 @@ Every batch is a function of (seed, rank, step) alone, so a run that was killed 
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -123,7 +124,7 @@ def train_stage(
         objective = DistributedDataParallel(objective)
 
     def settle(interval: Interval) -> None:
-        row = _row(run, stage.recipe.train, interval, processes) | _validated(run, stage, device)
+        row = _row(run, stage.recipe.train, interval, processes) | _validated(run, stage)
         _keep(run, stage, out, row)
         if report:
             report(row)
@@ -150,10 +151,9 @@ def _advance(
     return {name: float(value.detach()) for name, value in terms.items()}, drawing
 
 
-def _validated(run: Run, stage: Stage[Network, Batch], device: str) -> dict[str, float]:
-    """Scores of the averaged weights; the generator of the process is left as it was."""
-    with torch.random.fork_rng():
-        model = stage.fresh().to(device)
+def _validated(run: Run, stage: Stage[Network, Batch]) -> dict[str, float]:
+    """Scores of the averaged weights."""
+    model: Network = copy.deepcopy(run.model)  # type: ignore[assignment]
     model.load_state_dict(run.average)
     return stage.validate(model.eval())
 
