@@ -25,7 +25,7 @@ from art_perception.models.checkpoint import (
 from art_perception.models.extract import extract_part
 from art_perception.models.kinematic_vae import CategoryInfo, KinematicVae
 from art_perception.models.latent_diffusion import FastSamplerConfig, LatentNetwork, sample_latents
-from art_perception.models.pool import Spread, hypotheses, of_joints, pooled
+from art_perception.models.pool import Spread, pooled
 from art_perception.models.pose_diffusion import (
     ObjectState,
     PoseNetwork,
@@ -73,7 +73,8 @@ class Completion:
         q: (J,) joint values, rad or metres; axis, origin: (J, 3) of the joints, in the base's frame, metres.
         limits: (J, 2) of the joint values, widened where ``q`` lies outside.
         twists: (J, 6) unit twists ``[v, w]`` in the base's frame, metres.
-        spread: of the hypotheses, in the units of :class:`Spread`.
+        rotation_std_rad, translation_std_m, size_std_m: spread of the hypotheses.
+        q_std, axis_std_rad, origin_std_m: (J,) that of the joints, in the units of what they belong to.
         hypotheses: (H, 4, 4) poses, the likeliest first.
         z: (Dz,) latent of the shape.
         parts: closed meshes in the base's frame at rest, metres; part k + 1 is moved by joint k.
@@ -87,7 +88,12 @@ class Completion:
     origin: np.ndarray
     limits: np.ndarray
     twists: np.ndarray
-    spread: Spread
+    rotation_std_rad: float
+    translation_std_m: float
+    size_std_m: float
+    q_std: np.ndarray
+    axis_std_rad: np.ndarray
+    origin_std_m: np.ndarray
     hypotheses: np.ndarray
     z: np.ndarray
     parts: tuple[Mesh, ...]
@@ -136,37 +142,39 @@ def complete(points: np.ndarray, category: str, networks: Networks, config: Comp
         pick = torch.randperm(len(checked), generator=generator)[: config.points]
     cloud, number = torch.from_numpy(checked)[pick][None], torch.tensor([index])
     states, numbers = sample_states(networks.pose, cloud, number, config.pose, generator)
-    state, spread, ranking = pooled(hypotheses(states, 0), numbers[0])
-    canonical = (cloud - state.t) @ state.R / state.size
+    state, spread, ranking = pooled(states, numbers)
+    canonical = (cloud - state.t[:, None]) @ state.R / state.size[:, None, None]
     z = sample_latents(networks.latent, canonical, number, config.latent, generator)
-    T = from_rotation_translation(states.R[0, ranking], states.t[0, ranking])
-    return _completion(networks.prior, index, state, spread, T, z, config.voxels)
+    T = from_rotation_translation(states.R[0, ranking[0]], states.t[0, ranking[0]])
+    return _completion(networks.prior, number, state, spread, T, z, config.voxels)
 
 
 def _completion(
-    prior: KinematicVae, index: int, state: ObjectState, spread: Spread, T: Tensor, z: Tensor, voxels: int
+    prior: KinematicVae, number: Tensor, state: ObjectState, spread: Spread, T: Tensor, z: Tensor, voxels: int
 ) -> Completion:
-    """Everything in metres, with the meshes of the latent z (1, Dz)."""
-    info = prior.categories[index]
-    shape = prior.decode(z, torch.tensor([index]))
+    """What was found of one object, leading shape (1,), in metres, with the meshes of its latent."""
+    info = prior.categories[int(number)]
+    shape = prior.decode(z, number)
     size, J = float(state.size), info.parts - 1
     reach = 1.0 if info.revolute else size  # metres or rad per unit of a joint value
-    q = reach * _array(state.amount[:J])
-    upper = reach * _array(shape.joints.upper[0, :J])
-    twists = _array(unit_twists(state, torch.tensor(info.revolute))[:J])
-    if info.revolute:
-        twists[:, :3] *= size
+    q, upper = reach * _array(state.amount[0, :J]), reach * _array(shape.joints.upper[0, :J])
+    rescaled = np.array([size, size, size, 1, 1, 1]) if info.revolute else 1.0
     resized = np.diag([size, size, size, 1.0])
     return Completion(
         category=info,
-        T_camera_base=_array(from_rotation_translation(state.R, state.t)),
+        T_camera_base=_array(from_rotation_translation(state.R, state.t)[0]),
         size_m=size,
         q=q,
-        axis=_array(state.direction[:J]),
-        origin=size * _array(state.location[:J]),
+        axis=_array(state.direction[0, :J]),
+        origin=size * _array(state.location[0, :J]),
         limits=np.stack([np.minimum(q, 0), np.maximum(q, upper)], -1),
-        twists=twists,
-        spread=of_joints(spread, J),
+        twists=rescaled * _array(unit_twists(state, prior.revolute[number])[0, :J]),
+        rotation_std_rad=float(spread.R),
+        translation_std_m=float(spread.t),
+        size_std_m=float(spread.size),
+        q_std=reach * _array(spread.amount[0, :J]),
+        axis_std_rad=_array(spread.direction[0, :J]),
+        origin_std_m=size * _array(spread.location[0, :J]),
         hypotheses=_array(T),
         z=_array(z[0]),
         parts=tuple(transformed(extract_part(prior, shape, 0, k, voxels), resized) for k in range(info.parts)),

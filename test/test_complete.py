@@ -58,8 +58,8 @@ def test_what_comes_out_fits_together(networks: Networks):
     assert (found.limits[:, 0] <= found.q).all()
     assert (found.q <= found.limits[:, 1]).all()
     assert np.linalg.norm(found.axis[0]) == pytest.approx(1, abs=1e-5)
-    assert found.spread.rotation > 0
-    assert found.spread.amount.shape == (1,)
+    assert found.rotation_std_rad > 0
+    assert found.q_std.shape == found.axis_std_rad.shape == found.origin_std_m.shape == (1,)
     assert (found.hypotheses.shape, found.z.shape, len(found.parts)) == ((8, 4, 4), (4,), 2)
     on_axis = found.origin[0] + 0.3 * found.axis[0]
     velocity = found.twists[0, :3] + np.cross(found.twists[0, 3:], on_axis)

@@ -23,11 +23,11 @@ def six_of_rotation(R: Tensor) -> Tensor:
 
 
 def mean_rotation(R: Tensor) -> Tensor:
-    """Chordal mean (3, 3) of rotations (N, 3, 3): the rotation nearest to their average (Moakher, 2002)."""
-    U, _, Vh = torch.linalg.svd(R.mean(0))
-    flip = torch.ones(3, dtype=R.dtype, device=R.device)
-    flip[2] = torch.linalg.det(U @ Vh)
-    return (U * flip) @ Vh
+    """Chordal mean (..., 3, 3) of rotations (..., N, 3, 3): the one nearest to their average (Moakher, 2002)."""
+    U, _, Vh = torch.linalg.svd(R.mean(-3))
+    flip = torch.ones_like(U[..., 0, :])
+    flip[..., 2] = torch.linalg.det(U @ Vh)
+    return (U * flip[..., None, :]) @ Vh
 
 
 def rotation_angle(a: Tensor, b: Tensor) -> Tensor:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,28 +11,26 @@ from torch.nn.functional import normalize
 from art_perception.geometry.rotations import mean_rotation, rotation_angle
 from art_perception.models.pose_diffusion import ObjectState
 
-_HALF = 0.5
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Spread:
-    """Root mean square deviation of all hypotheses from the pooled state, outliers included.
+    """Root mean square deviation of all hypotheses of B clouds from the pooled states, outliers included.
 
     Attributes:
-        rotation: rad; translation: metres; size: metres.
-        location: (J,) canonical units; direction: (J,) rad; amount: (J,) rad or canonical units.
+        R: (B,) rad; t: (B,) metres; size: (B,) metres.
+        location: (B, J) canonical units; direction: (B, J) rad; amount: (B, J) rad or canonical units.
     """
 
-    rotation: float
-    translation: float
-    size: float
+    R: Tensor
+    t: Tensor
+    size: Tensor
     location: Tensor
     direction: Tensor
     amount: Tensor
 
 
 def pooled(states: ObjectState, numbers: Tensor) -> tuple[ObjectState, Spread, Tensor]:
-    """Pool the H hypotheses of one cloud.
+    """Pool the H hypotheses of every cloud.
 
     Hypotheses are draws of p(state | cloud), so where they are dense that density is high: the likeliest one is the
     one whose nearest half is nearest (least median of squares, Rousseeuw 1984), the others rank by their distance
@@ -41,51 +38,39 @@ def pooled(states: ObjectState, numbers: Tensor) -> tuple[ObjectState, Spread, T
     anywhere without moving the result, and of two modes one is chosen, not their middle.
 
     Args:
-        states: leading shape (H,).
-        numbers: (H, D) the same in units in which distances mean something.
+        states: leading shape (B, H).
+        numbers: (B, H, D) the same in units in which distances mean something.
 
     Returns:
-        The pooled state (no leading shape), its spread, and the ranking (H,), best first.
+        The pooled states (B,), their spread, and the ranking (B, H) of the hypotheses, best first.
     """
     gaps = torch.cdist(numbers, numbers)
-    half = max(1, math.ceil(_HALF * len(numbers)))
-    likeliest = gaps.sort(1).values[:, half - 1].argmin()
-    ranking = gaps[likeliest].argsort()
-    best = ranking[:half]
+    row, half = torch.arange(len(numbers), device=numbers.device)[:, None], (numbers.shape[1] + 1) // 2
+    likeliest = gaps.sort(-1).values[..., half - 1].argmin(1)
+    ranking = gaps[row[:, 0], likeliest].argsort(-1)
+    best = (row, ranking[:, :half])
     state = ObjectState(
         R=mean_rotation(states.R[best]),
-        t=states.t[best].mean(0),
-        size=states.size[best].log().mean().exp(),
-        location=states.location[best].mean(0),
-        direction=normalize(states.direction[best].mean(0), dim=-1),
-        amount=states.amount[best].mean(0),
+        t=states.t[best].mean(1),
+        size=states.size[best].log().mean(1).exp(),
+        location=states.location[best].mean(1),
+        direction=normalize(states.direction[best].mean(1), dim=-1),
+        amount=states.amount[best].mean(1),
     )
     return state, _spread(states, state), ranking
 
 
-def of_joints(spread: Spread, count: int) -> Spread:
-    """The spread without the joints beyond the first ``count``, which are not there."""
-    location, direction, amount = (x[:count] for x in (spread.location, spread.direction, spread.amount))
-    return replace(spread, location=location, direction=direction, amount=amount)
-
-
-def hypotheses(states: ObjectState, b: int) -> ObjectState:
-    """States (H,) of the b-th of B clouds, from states (B, H)."""
-    return ObjectState(*(getattr(states, name)[b] for name in ObjectState.__dataclass_fields__))
-
-
 def _spread(states: ObjectState, state: ObjectState) -> Spread:
-    along = (states.direction * state.direction).sum(-1).clamp(-1, 1)
-    across = torch.linalg.cross(states.direction, state.direction.expand_as(states.direction)).norm(dim=-1)
+    chord = (states.direction - state.direction[:, None]).norm(dim=-1)
     return Spread(
-        rotation=float(_rms(rotation_angle(states.R, state.R))),
-        translation=float(_rms((states.t - state.t).norm(dim=-1))),
-        size=float(_rms(states.size - state.size)),
-        location=_rms((states.location - state.location).norm(dim=-1)),
-        direction=_rms(torch.atan2(across, along)),
-        amount=_rms(states.amount - state.amount),
+        R=_rms(rotation_angle(states.R, state.R[:, None])),
+        t=_rms((states.t - state.t[:, None]).norm(dim=-1)),
+        size=_rms(states.size - state.size[:, None]),
+        location=_rms((states.location - state.location[:, None]).norm(dim=-1)),
+        direction=_rms(2 * (chord / 2).clamp(max=1).asin()),
+        amount=_rms(states.amount - state.amount[:, None]),
     )
 
 
 def _rms(x: Tensor) -> Tensor:
-    return x.square().mean(0).sqrt()
+    return x.square().mean(1).sqrt()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from art_perception.geometry.rotations import rotation_angle
-from art_perception.models.pool import hypotheses, pooled
+from art_perception.models.pool import pooled
 from art_perception.models.pose_diffusion import (
     ObjectState,
     PoseNetwork,
@@ -33,22 +33,11 @@ def validate_pose(model: PoseNetwork, examples: Sequence[Example], sampler: Samp
     generator = torch.Generator(device=examples[0][2].points.device).manual_seed(0)
     diffused, regressed = [], []
     for true, shapes, views in examples:
-        diffused.append(errors(_pooled(model, shapes, views, sampler, generator), true, shapes))
+        drawn, numbers = sample_states(model, views.points, shapes.category, sampler, generator)
+        diffused.append(errors(pooled(drawn, numbers)[0], true, shapes))
         regressed.append(errors(regress_states(model, views.points, shapes.category), true, shapes))
     ablation = {f"regression_{name}": value for name, value in summary(regressed).items()}
     return summary(diffused) | ablation
-
-
-def _pooled(
-    model: PoseNetwork, shapes: ShapeBatch, views: ViewBatch, sampler: SamplerConfig, generator: torch.Generator
-) -> ObjectState:
-    states, numbers = sample_states(model, views.points, shapes.category, sampler, generator)
-    return stacked([pooled(hypotheses(states, b), numbers[b])[0] for b in range(len(numbers))])
-
-
-def stacked(states: Sequence[ObjectState]) -> ObjectState:
-    """States (B,) from B states without leading shape."""
-    return ObjectState(*(torch.stack([getattr(s, name) for s in states]) for name in ObjectState.__dataclass_fields__))
 
 
 def errors(state: ObjectState, true: ObjectState, shapes: ShapeBatch) -> dict[str, Tensor]:
