@@ -29,7 +29,7 @@ from art_perception.models.kinematic_vae import KinematicVae, KinematicVaeConfig
 from art_perception.models.latent_diffusion import FastSamplerConfig, LatentNetworkConfig
 from art_perception.models.point_encoder import PointEncoderConfig
 from art_perception.models.pose_diffusion import PoseNetworkConfig, SamplerConfig
-from art_perception.train import latent, stage
+from art_perception.train import latent, pose, stage
 from art_perception.train.curve import read_rows
 from art_perception.train.latent import LatentRecipe, LatentTrainConfig, train_latent
 from art_perception.train.pose import PoseRecipe, PoseTrainConfig, train_pose
@@ -37,12 +37,12 @@ from art_perception.train.vae import KNOWN
 
 ENCODER = PointEncoderConfig((16, 4), (6, 3), width=16)
 VIEWS = ViewsConfig(points=64)
-TIMES = {"steps": 4, "batch": 3, "warmup": 2, "validate_every": 2, "validation_views": 6, "seed": 3}
+TIMES = {"steps": 4, "batch": 3, "warmup": 2, "validate_every": 2, "seed": 3}
 POSE = PoseRecipe(
     PoseNetworkConfig(ENCODER, width=32, layers=1),
     VIEWS,
     sampler=SamplerConfig(3, 1e-2),
-    train=PoseTrainConfig(**TIMES),
+    train=PoseTrainConfig(**TIMES, validation_views=6),
 )
 LATENT = LatentRecipe(
     LatentNetworkConfig(ENCODER, tokens=2, width=16, layers=1, heads=2, steps=50),
@@ -57,8 +57,10 @@ Train = Callable[[Path, float], dict[str, torch.Tensor]]
 
 
 @pytest.fixture(autouse=True, scope="module")
-def small_gallery():
+def small_census():
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pose, "_CENSUS", 6)
+        patch.setattr(latent, "_CENSUS", 20)
         patch.setattr(latent, "_GALLERY_POINTS", 200)
         patch.setattr(latent, "_GALLERY_VOXELS", 12)
         yield
@@ -127,7 +129,7 @@ def test_another_prior_is_another_run(tmp_path: Path):
 
 
 def command(out: Path, stage: str, *more: str) -> list[str]:
-    options = {"train.steps": 2, "train.validate-every": 2, "train.batch": 2, "train.validation-views": 3}
+    options = {"train.steps": 2, "train.validate-every": 2, "train.batch": 2}
     flags = [text for name, value in options.items() for text in (f"--recipe.{name}", str(value))]
     return ["train", "kinediff3d", "--stage", stage, "--out", str(out), "--device", "cpu", *flags, *more]
 
@@ -135,7 +137,7 @@ def command(out: Path, stage: str, *more: str) -> list[str]:
 def test_from_the_command_line(tmp_path: Path, capsys):
     for name in ("train_shapes.npz", "val_shapes.npz"):
         save_shape_bank(tmp_path / name, small_bank())
-    few = ("--recipe.sampler.hypotheses", "2", "--recipe.views.points", "128")
+    few = ("--recipe.train.validation-views", "3", "--recipe.sampler.hypotheses", "2", "--recipe.views.points", "128")
     assert main(command(tmp_path, "pose", *few)) == 0
     printed = capsys.readouterr()
     assert str(tmp_path / "pose.safetensors") in printed.out

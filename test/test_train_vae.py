@@ -18,7 +18,7 @@ from art_perception.data.shape_bank import ShapeBankConfig, load_shape_bank, sav
 from art_perception.errors import CheckpointError
 from art_perception.models.checkpoint import load_kinematic_vae
 from art_perception.models.kinematic_vae import KinematicVaeConfig
-from art_perception.train import vae
+from art_perception.train import stage, vae
 from art_perception.train.curve import read_rows
 from art_perception.train.run import Optimisation
 from art_perception.train.vae import VaeRecipe, VaeTrainConfig, train_vae
@@ -70,7 +70,7 @@ def test_a_run_leaves_weights_state_and_curve(whole):
 
 
 def test_killed_and_resumed_is_the_same_run(whole, tmp_path: Path, monkeypatch):
-    advance, taken = vae._advance, []
+    advance, taken = stage._advance, []
 
     def dying(*arguments):
         if len(taken) == 3:
@@ -79,7 +79,7 @@ def test_killed_and_resumed_is_the_same_run(whole, tmp_path: Path, monkeypatch):
         return advance(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(vae, "_advance", dying)
+        patch.setattr(stage, "_advance", dying)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path)
     again = run(tmp_path)

@@ -44,10 +44,6 @@ class DisturbanceConfig:
 class LatentTrainConfig(BatchOptimisation):
     """Optimisation."""
 
-    steps: int = 20_000
-    """Optimiser steps of the whole schedule."""
-    validate_every: int = 500
-    """Steps between validations, each of which saves the state."""
     draws: int = 4
     """Noise levels per view and step; the view is encoded once."""
 
@@ -94,6 +90,7 @@ def train_latent(
     gallery = _gallery(held_out, recipe, prior, device)
     stage = Stage(
         name="latent",
+        unit="views",
         recipe=recipe,
         objects=[*training.names.tolist(), f"prior {own}"],  # a run continues only with the prior it began with
         sources=training.sources.tolist(),

@@ -39,10 +39,8 @@ class PoseTrainConfig(BatchOptimisation):
 
     steps: int = 30_000
     """Optimiser steps of the whole schedule."""
-    validate_every: int = 500
-    """Steps between validations, each of which saves the state."""
-    batch: int = 32
-    """Views per step and process."""
+    validation_views: int = 64
+    """Views of held-out objects scored each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +66,7 @@ def train_pose(
     batches = validation_views(held_out, recipe.train.validation_views, recipe.views, CloudsConfig(1, 1, 1), device)
     stage = Stage(
         name="pose",
+        unit="views",
         recipe=recipe,
         objects=training.names.tolist(),
         sources=training.sources.tolist(),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -34,45 +34,46 @@ from art_perception.train.run import (
     world,
 )
 
-Recipe = Any
-Batch = TypeVar("Batch")
 Network = TypeVar("Network", bound=nn.Module)
+Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True, slots=True)
 class BatchOptimisation(Optimisation):
     """Optimisation."""
 
-    ema: float = 0.999
-    """Decay of the averaged weights, which are what is validated and saved."""
+    steps: int = 20_000
+    """Optimiser steps of the whole schedule."""
     decay: float = 0.01
     """Weight decay."""
+    ema: float = 0.999
+    """Decay of the averaged weights, which are what is validated and saved."""
+    validate_every: int = 500
+    """Steps between validations, each of which saves the state."""
     batch: int = 16
-    """Views per step and process."""
-    validation_views: int = 64
-    """Views of held-out objects scored each time."""
+    """Objects, or views of them, per step and process."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Stage(Generic[Network, Batch]):
     """What a stage brings to the run.
 
     Attributes:
-        name: of the weights' file.
+        name: of the weights' file; unit: what batches are made of, in the plural.
         recipe: dataclass with a ``train: BatchOptimisation``; with the objects it determines the run.
         objects: names of the objects it learns from; sources: where they come from.
         fresh: makes an untrained network, after the seed is set.
         draw: makes a batch.
         losses: weighted loss terms of a batch.
-        validate: columns of the curve.
-        panels: what of them is drawn.
+        validate: columns of the curve; panels: what of them is drawn.
         save: writes weights to a path, with what is said about them.
     """
 
     name: str
-    recipe: Recipe
+    unit: str
+    recipe: Any
     objects: Sequence[str]
-    sources: Sequence[str]
+    sources: Iterable[str]
     fresh: Callable[[], Network]
     draw: Callable[[np.random.Generator], Batch]
     losses: Callable[[Network, Batch, torch.Generator], dict[str, Tensor]]
@@ -81,20 +82,18 @@ class Stage(Generic[Network, Batch]):
     save: Callable[[Path, Mapping[str, Tensor], Mapping[str, Any]], None]
 
 
-class _Objective(nn.Module, Generic[Network, Batch]):
+class _Objective(nn.Module):
     """The loss as a module, which is what gradients are shared through."""
 
-    def __init__(self, model: Network, stage: Stage[Network, Batch]) -> None:
+    def __init__(self, model: nn.Module, stage: Stage) -> None:
         super().__init__()
-        self.model, self.losses = model, stage.losses
+        self.model, self.stage = model, stage
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        return self.losses(self.model, batch, generator)
+    def forward(self, batch: Any, generator: torch.Generator) -> dict[str, Tensor]:
+        return self.stage.losses(self.model, batch, generator)
 
 
-def train_stage(
-    stage: Stage[Network, Batch], out: Path, device: str, report: Callable[[dict[str, float]], None] | None = None
-) -> Path:
+def train_stage(stage: Stage, out: Path, device: str, report: Callable[[dict[str, float]], None] | None = None) -> Path:
     """Train, or continue the run in ``out``.
 
     Args:
@@ -124,7 +123,7 @@ def train_stage(
         objective = DistributedDataParallel(objective)
 
     def settle(interval: Interval) -> None:
-        row = _row(run, stage.recipe.train, interval, processes) | _validated(run, stage)
+        row = _row(run, stage, interval, processes) | _validated(run, stage)
         _keep(run, stage, out, row)
         if report:
             report(row)
@@ -133,9 +132,7 @@ def train_stage(
     return out / f"{stage.name}.safetensors"
 
 
-def _advance(
-    run: Run, objective: nn.Module, stage: Stage[Network, Batch], rank: int, device: str
-) -> tuple[dict[str, float], float]:
+def _advance(run: Run, objective: nn.Module, stage: Stage, rank: int, device: str) -> tuple[dict[str, float], float]:
     """One optimiser step; returns the loss terms and the seconds spent on drawing the batch."""
     config: BatchOptimisation = stage.recipe.train
     prepare(run, config)
@@ -151,29 +148,30 @@ def _advance(
     return {name: float(value.detach()) for name, value in terms.items()}, drawing
 
 
-def _validated(run: Run, stage: Stage[Network, Batch]) -> dict[str, float]:
+def _validated(run: Run, stage: Stage) -> dict[str, float]:
     """Scores of the averaged weights."""
-    model: Network = copy.deepcopy(run.model)  # type: ignore[assignment]
+    model = copy.deepcopy(run.model)
     model.load_state_dict(run.average)
     return stage.validate(model.eval())
 
 
-def _row(run: Run, config: BatchOptimisation, interval: Interval, processes: int) -> dict[str, float]:
+def _row(run: Run, stage: Stage, interval: Interval, processes: int) -> dict[str, float]:
+    config: BatchOptimisation = stage.recipe.train
     batch = config.batch * processes
     return {
         "step": run.step,
-        "views": run.step * batch,
+        stage.unit: run.step * batch,
         "seconds": run.seconds,
-        "views_per_s": interval.steps * batch / interval.seconds,
+        f"{stage.unit}_per_s": interval.steps * batch / interval.seconds,
         "rate": config.rate * schedule(run.step, config),
         **loss_columns(interval.terms),
     }
 
 
-def _keep(run: Run, stage: Stage[Network, Batch], out: Path, row: dict[str, float]) -> None:
+def _keep(run: Run, stage: Stage, out: Path, row: dict[str, float]) -> None:
     """Save weights, curve and state, the state last."""
     append_row(out / "curve.csv", row)
-    draw_curve(read_rows(out / "curve.csv"), out / "curve.png", "views", stage.panels)
+    draw_curve(read_rows(out / "curve.csv"), out / "curve.png", stage.unit, stage.panels)
     about = {"metrics": row, "sources": sorted(run.sources), "objects": len(stage.objects)}
     stage.save(out / f"{stage.name}.safetensors", run.average, about)
     save_state(run, out / "state.pt")
