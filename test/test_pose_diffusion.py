@@ -81,7 +81,7 @@ def trained(pair: Seen, steps: int) -> PoseNetwork:
 @pytest.fixture(scope="module")
 def by_heart() -> tuple[PoseNetwork, Seen]:
     pair = seen()
-    return trained(pair, 300), pair
+    return trained(pair, 240), pair
 
 
 def test_the_flow_of_a_gaussian_is_exact():

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from art_perception.models.kinematic_vae import CategoryInfo
-from art_perception.models.point_encoder import PointEncoder, PointEncoderConfig
+from art_perception.models.point_encoder import PointEncoder, PointEncoderConfig, lively
 from art_perception.models.sim2art import Attention, mlp
 
 
@@ -73,6 +73,7 @@ class LatentNetwork(nn.Module):
         self.position = nn.Parameter(0.1 * torch.randn(config.tokens, w))
         self.blocks = nn.ModuleList(Attention(w, config.heads) for _ in range(config.layers))
         self.norm = nn.LayerNorm(w)
+        lively(self.time)
 
     def encode(self, cloud: Tensor, category: Tensor) -> Tensor:
         """Tokens (B, M + 2, W) of canonical partial clouds (B, N, 3): their places, their whole, their category."""

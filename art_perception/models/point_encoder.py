@@ -34,6 +34,7 @@ class PointEncoder(nn.Module):
         self.near, self.near_out = mlp(6, w // 2, w // 2), mlp(w // 2, w, w // 2)
         self.far, self.far_out = mlp(w // 2 + 6, w, w), mlp(w, w, w)
         self.whole = mlp(w + 3, 2 * w, 2 * w)
+        lively(self)
 
     def forward(self, cloud: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Clouds (B, N, 3), N at least the places of the first level, in any but sorted order.
@@ -47,6 +48,18 @@ class PointEncoder(nn.Module):
         middle = gather(centres, farthest_points(centres, fewer))
         tokens = self.far_out(_grouped(self.far, middle, centres, own, large, far))
         return middle, tokens, self.whole(torch.cat([tokens, middle], -1)).amax(1)
+
+
+def lively(network: nn.Module) -> None:
+    """Weights to begin with that keep the variance of what passes through (He et al., 2015).
+
+    With torch's own, twelve layers later clouds differ by a hundredth of what they have in common, and the category
+    is all that the layers behind can learn from.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
 
 
 def _grouped(net: nn.Module, centres: Tensor, cloud: Tensor, features: Tensor, radius: float, count: int) -> Tensor:

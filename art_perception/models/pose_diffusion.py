@@ -21,7 +21,7 @@ from torch.nn.functional import normalize, silu
 
 from art_perception.geometry.rotations import rotation_angle, rotation_from_6d, six_of_rotation
 from art_perception.models.kinematic_vae import PARTS, CategoryInfo
-from art_perception.models.point_encoder import PointEncoder, PointEncoderConfig
+from art_perception.models.point_encoder import PointEncoder, PointEncoderConfig, lively
 from art_perception.models.probability_flow import probability_flow
 from art_perception.models.sim2art import mlp
 
@@ -141,7 +141,7 @@ class PoseNetwork(nn.Module):
         self.register_buffer("std", torch.ones(len(categories), STATE))
         self.encoder = PointEncoder(config.encoder)
         self.category = nn.Embedding(len(categories), 32)
-        self.condition = mlp(feature + 32, w, w)
+        self.condition = nn.Sequential(mlp(feature + 32, w, w), nn.LayerNorm(w))
         self.noise = mlp(32, w, w)
         self.lift = nn.Linear(STATE, w)
         self.film = nn.ModuleList(nn.Linear(w, 2 * w) for _ in range(config.layers))
@@ -149,6 +149,8 @@ class PoseNetwork(nn.Module):
         self.norm = nn.ModuleList(nn.LayerNorm(w, elementwise_affine=False) for _ in range(config.layers))
         self.out = nn.Linear(w, STATE)
         self.regression = mlp(w, w, STATE)
+        lively(self.condition)
+        lively(self.noise)
 
     def standardise(self, x: Tensor, category: Tensor) -> None:
         """Take mean and spread of every category from states x (N, STATE) of categories (N,), each there twice."""
