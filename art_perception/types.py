@@ -222,7 +222,8 @@ class ShapeBatch:
     Attributes:
         category: (B,) int64.
         present: (B, K) bool; the base, part 0, always is.
-        cloud: (B, N, 3) surface points at joint values ``q_cloud`` (B, K - 1), for the encoder.
+        cloud: (B, N, 3) surface points at joint values ``q_cloud`` (B, K - 1), for the encoder; cloud_label: (B, N)
+            int64, the part each belongs to.
         q: (B, K - 1) other joint values of the same objects.
         points: (B, M, 3) surface points at ``q``; label: (B, M) int64, the part each belongs to.
         queries: (B, K, Q, 3) places in the rest frame of each part; sdf: (B, K, Q) their distance to it.
@@ -236,6 +237,7 @@ class ShapeBatch:
     present: Tensor
     cloud: Tensor
     q_cloud: Tensor
+    cloud_label: Tensor
     q: Tensor
     points: Tensor
     label: Tensor

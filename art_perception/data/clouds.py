@@ -59,6 +59,7 @@ def draw_shapes(
         present=torch.arange(MAX_PARTS, device=device) < torch.as_tensor(bank.parts[index], device=device)[:, None],
         cloud=moved(seen.points, seen.label, placed(twists, q_cloud)),
         q_cloud=q_cloud,
+        cloud_label=seen.label,
         q=q,
         points=moved(asked.points, asked.label, placed(twists, q)),
         label=asked.label,

@@ -43,7 +43,7 @@ def validate_vae(
 
 
 def _scores(model: KinematicVae, batch: ShapeBatch) -> dict[str, float]:
-    z, _ = model.encode(batch.cloud, batch.category)
+    z, _ = model.encode(batch.cloud, batch.cloud_label, batch.q_cloud, batch.category)
     shape = model.decode(z, batch.category)
     f_kg = model.motion_code(z, batch.category, batch.q)
     rows = batch.present.flatten().nonzero()[:, 0]
@@ -77,7 +77,7 @@ def chamfers(model: KinematicVae, batch: ShapeBatch, resolution: int) -> list[fl
     As many samples are drawn from the mesh as the batch has labelled points; the joints that move it are the decoded
     ones. An object that decodes to nothing counts 1000.
     """
-    z, _ = model.encode(batch.cloud, batch.category)
+    z, _ = model.encode(batch.cloud, batch.cloud_label, batch.q_cloud, batch.category)
     shape = model.decode(z, batch.category)
     D = placed(shape.joints.twists, batch.q).cpu().numpy().astype(float)
     out = []
