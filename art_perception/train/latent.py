@@ -22,6 +22,7 @@ from art_perception.train.curve import LATENT_PANELS
 from art_perception.train.pose import see
 from art_perception.train.stage import BatchOptimisation, Stage, train_stage
 from art_perception.train.validate_latent import Gallery, surfaces, validate_latent
+from art_perception.types import ShapeBatch
 
 _CENSUS = 512  # objects whose latents give mean and spread
 _GALLERY_POINTS, _GALLERY_VOXELS = 8192, 64
@@ -124,8 +125,13 @@ def _example(
     index = choose(bank, recipe.train.batch, rng)
     shapes, views = see(bank, index, recipe.views, recipe.clouds, rng, device)
     cloud = disturbed(views.canonical, recipe.disturbance, rng)
-    with torch.no_grad():
-        return Example(cloud, shapes.category, prior.encode(shapes.cloud, shapes.category)[0])
+    return Example(cloud, shapes.category, true_latents(prior, shapes))
+
+
+@torch.no_grad()
+def true_latents(prior: KinematicVae, shapes: ShapeBatch) -> Tensor:
+    """Means (B, Dz) of the posterior of shapes, what the latent network learns to find."""
+    return prior.encode(shapes.cloud, shapes.cloud_label, shapes.q_cloud, shapes.category)[0]
 
 
 def disturbed(canonical: Tensor, config: DisturbanceConfig, rng: np.random.Generator) -> Tensor:
@@ -142,7 +148,7 @@ def _gallery(bank: ShapeBank, recipe: LatentRecipe, prior: KinematicVae, device:
     index = np.array([np.flatnonzero(bank.category == c)[0] for c in np.unique(bank.category)])
     clouds = replace(recipe.clouds, labelled=_GALLERY_POINTS)
     shapes, views = see(bank, index, recipe.views, clouds, rng, device)
-    z, _ = prior.encode(shapes.cloud, shapes.category)
+    z = true_latents(prior, shapes)
     return Gallery(shapes, views.canonical, z, surfaces(prior, shapes, z, _GALLERY_VOXELS))
 
 
@@ -151,7 +157,7 @@ def _fresh(recipe: LatentRecipe, bank: ShapeBank, prior: KinematicVae, own: int)
     model = LatentNetwork(recipe.model, prior.categories, own)
     rng = np.random.default_rng(81)
     shapes = draw_shapes(bank, choose(bank, _CENSUS, rng), recipe.clouds, rng, prior.parts.device)
-    z, _ = prior.encode(shapes.cloud, shapes.category)
+    z = true_latents(prior, shapes)
     model.mean.copy_(z.mean(0))
     model.std.copy_(z.std(0).clamp(min=_FLOOR))
     return model
