@@ -133,8 +133,11 @@ def test_divergence_and_joint_error_are_zero_where_they_should_be():
     assert (divergence(zero + 0.1, prior, 0.25) > 0.1).all()
     assert (divergence(zero, prior - 1, 0.25) > 0.1).all()
     b, shape = batch([0, 1, 2]), model().decode(torch.randn(3, 8), torch.tensor([0, 1, 4]))
-    same = replace(shape.joints, axis=b.axis, origin=b.origin + 0.7 * b.axis, upper=b.upper)
+    same = replace(shape.joints, direction=b.axis, origin=b.origin + 0.7 * b.axis, upper=b.upper)
     assert joint_error(same, b).max() < 1e-5, "the origin may slide along the axis"
+    flipped = (-b.axis).requires_grad_()
+    joint_error(replace(same, direction=flipped), b)[0, 0].backward()
+    assert flipped.grad[0, 0].norm() > 0.5, "an axis of the wrong sign is stuck"
     assert joint_error(replace(same, origin=b.origin + 0.1 * b.axis.roll(1, -1)), b)[0, 0] > 0.05
 
 

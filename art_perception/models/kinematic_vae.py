@@ -88,12 +88,14 @@ class DecodedJoints:
 
     Attributes:
         axis: (B, J, 3) unit.
+        direction: (B, J, 3) the axis before it is made unit.
         origin: (B, J, 3) a point on a revolute axis.
         upper: (B, J) upper limits, rad or units; the lower ones are zero.
         twists: (B, J, 6) unit twists, zero where there is no joint.
     """
 
     axis: Tensor
+    direction: Tensor
     origin: Tensor
     upper: Tensor
     twists: Tensor
@@ -173,12 +175,12 @@ class KinematicVae(nn.Module):
         present = torch.arange(PARTS, device=z.device) < self.parts[category][:, None]
         f = self.decode_shape(torch.cat([z, self.category(category)], -1))
         layers = self.modulate(gelu(f)).unflatten(-1, (PARTS, self.config.layers, -1))
-        axis, origin, upper = self.joint(f).float().unflatten(-1, (PARTS - 1, 7)).split((3, 3, 1), -1)
-        axis, upper = normalize(axis, dim=-1), upper[..., 0]
+        direction, origin, upper = self.joint(f).float().unflatten(-1, (PARTS - 1, 7)).split((3, 3, 1), -1)
+        axis, upper = normalize(direction, dim=-1), upper[..., 0]
         turns = self.revolute[category][:, None, None]
         turn = torch.cat([torch.linalg.cross(origin, axis), axis], -1)
         twists = torch.where(turns, turn, torch.cat([axis, torch.zeros_like(axis)], -1)) * present[:, 1:, None]
-        return Shape(present, layers, DecodedJoints(axis, origin, upper, twists))
+        return Shape(present, layers, DecodedJoints(axis, direction, origin, upper, twists))
 
     def motion_code(self, z: Tensor, category: Tensor, q: Tensor) -> Tensor:
         """F_kg (B, C) of latents (B, Dz) at joint values q (B, J), with alpha = Psi(A) (Eq. 1)."""
@@ -268,8 +270,11 @@ def losses(
 
 
 def joint_error(joints: DecodedJoints, batch: ShapeBatch) -> Tensor:
-    """Distance (B, J) of decoded joints from true ones: axes, the decoded origin from the true line, upper limits."""
-    axis = (joints.axis - batch.axis).norm(dim=-1)
+    """Distance (B, J) of decoded joints from true ones: axes, the decoded origin from the true line, upper limits.
+
+    Axes are compared before they are made unit: on the sphere an axis of the wrong sign feels no pull at all.
+    """
+    axis = (joints.direction - batch.axis).abs().sum(-1)
     gap = joints.origin - batch.origin
     off = torch.linalg.cross(gap, batch.axis).norm(dim=-1) * batch.revolute[:, None]
     return axis + off + 0.3 * (joints.upper - batch.upper).abs()
