@@ -4,7 +4,7 @@ Read from top to bottom: encoder (Phi, Theta_enc), latent, kinematic code (Psi),
 decoder (Omega), loss (Eq. 2).
 
 What is encoded jointly is the cloud, its part labels and its joint state, as section 3.1 says; from points alone the
-side of a hinge took ten times as many steps to learn.
+side of a hinge took more than four times as many steps to learn.
 
 Ours, not the paper's: one network for all categories, told which by an embedding. The SDF is evaluated in the rest
 frame of every part, where the exact motion of its joint puts the query, and depends on Z alone, so a part stays rigid
