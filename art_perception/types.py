@@ -210,3 +210,64 @@ class WindowTruth:
     axis: Tensor
     pivot: Tensor
     amount: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShapeBatch:
+    """B articulated objects of K parts, some absent, in the canonical frame of their category.
+
+    The frame: z up, front towards +x, origin at the centre of the bounding box at rest, whose diagonal is the unit.
+    Part k + 1 hangs on the base by joint k; joint values are zero at rest, rad or units.
+
+    Attributes:
+        category: (B,) int64.
+        present: (B, K) bool; the base, part 0, always is.
+        cloud: (B, N, 3) surface points at joint values ``q_cloud`` (B, K - 1), for the encoder; cloud_label: (B, N)
+            int64, the part each belongs to.
+        q: (B, K - 1) other joint values of the same objects.
+        points: (B, M, 3) surface points at ``q``; label: (B, M) int64, the part each belongs to.
+        queries: (B, K, Q, 3) places in the rest frame of each part; sdf: (B, K, Q) their distance to it.
+        twists: (B, K - 1, 6) unit twists at rest, zero where there is no joint.
+        axis, origin: (B, K - 1, 3) the same joints as lines.
+        revolute: (B,) bool.
+        upper: (B, K - 1) upper joint limits; the lower ones are zero.
+    """
+
+    category: Tensor
+    present: Tensor
+    cloud: Tensor
+    q_cloud: Tensor
+    cloud_label: Tensor
+    q: Tensor
+    points: Tensor
+    label: Tensor
+    queries: Tensor
+    sdf: Tensor
+    twists: Tensor
+    axis: Tensor
+    origin: Tensor
+    revolute: Tensor
+    upper: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ViewBatch:
+    """What one depth camera sees of the B objects of a :class:`ShapeBatch`, at their joint values ``q``.
+
+    A canonical point ``x`` of the base is at ``size * R @ x + t`` in the camera frame.
+
+    Attributes:
+        points: (B, N, 3) metres, camera frame, measured.
+        canonical: (B, N, 3) the same points in the canonical frame.
+        label: (B, N) int64 part of each point.
+        T: (B, 4, 4) rotation R and translation t (metres) of the base in the camera frame.
+        size: (B,) metres per canonical unit.
+        visible: (B,) share of the points facing the camera that is seen.
+    """
+
+    points: Tensor
+    canonical: Tensor
+    label: Tensor
+    T: Tensor
+    size: Tensor
+    visible: Tensor

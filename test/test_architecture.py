@@ -22,6 +22,7 @@ ALLOWED = {
     "geometry": {"types", "errors"},
     **{sibling: CORE for sibling in SIBLINGS},
     "propose": CORE | {"models", "estimation"},
+    "complete": CORE | {"models"},
     "pipeline": CORE | {"propose"} | set(SIBLINGS) - {"eval"},
     "train": CORE | {"data", "models", "eval"},
     "viz": CORE | set(SIBLINGS) | {"pipeline"},

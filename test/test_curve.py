@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from art_perception.train.curve import _round_up, append_row, draw_curve, drop_rows_after, read_rows
+from art_perception.train.curve import SIM2ART_PANELS, _round_up, append_row, draw_curve, drop_rows_after, read_rows
 
 
 def example(step: int, loss: float = 3.0) -> dict[str, float]:
@@ -65,10 +65,10 @@ def ink(image: np.ndarray) -> int:
 
 def test_the_picture_shows_the_curve(tmp_path: Path):
     path = tmp_path / "curve.png"
-    draw_curve([example(10)], path)
+    draw_curve([example(10)], path, "windows", SIM2ART_PANELS)
     one = cv2.imread(str(path))
     assert ink(one) > 50, "a first point is not shown"
-    draw_curve([example(step, 3.0 / step) for step in range(1, 40)], path)
+    draw_curve([example(step, 3.0 / step) for step in range(1, 40)], path, "windows", SIM2ART_PANELS)
     many = cv2.imread(str(path))
     assert many.shape == one.shape
     assert ink(many) > 5 * ink(one)

@@ -21,7 +21,7 @@ SUMMARIES = {
     "run": "turn a recorded bag into a URDF, joint states and a report",
     "evaluate": "run on bags with ground truth and score the results",
     "simulate": "render a bag with ground truth",
-    "train": "train a network on rendered windows",
+    "train": "train a network: sim2art or kinediff3d",
     "track": "follow a known URDF through a recorded bag",
     "view": "show a result in the web browser",
     "check": "validate a URDF and its meshes",

@@ -1,4 +1,4 @@
-"""``art-perception train``: train a network on rendered windows; resumable, and parallel under ``torchrun``."""
+"""``art-perception train``: train a network; resumable, and parallel under ``torchrun``."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import torch
 import torch.distributed as dist
 from tyro.conf import Positional
 
+from art_perception.cli import train_kinediff3d
 from art_perception.cli.options import parse
 from art_perception.data.bank import Bank, load_bank, make_bank, save_bank, training_objects
 from art_perception.data.windows import WindowsConfig
 from art_perception.errors import ObjectError, UsageError
 from art_perception.models.sim2art import BASE
-from art_perception.train.loop import Recipe, TrainConfig, train, world
+from art_perception.train.loop import Recipe, TrainConfig, train
+from art_perception.train.run import world
 
 Source = Literal["procedural", "infinigen", "partnet"]
 GPU = Recipe(model=BASE, train=TrainConfig(steps=20_000, fresh=32, lags=(0,), rate=3e-4, warmup=500))
@@ -27,8 +29,8 @@ GPU = Recipe(model=BASE, train=TrainConfig(steps=20_000, fresh=32, lags=(0,), ra
 class TrainOptions:
     """Train a network; a second call with the same --out continues where the first one stopped."""
 
-    network: Positional[Literal["sim2art"]]
-    """Which network."""
+    network: Positional[Literal["sim2art", "kinediff3d"]]
+    """Which network; kinediff3d has options of its own (train kinediff3d --help)."""
     out: Path
     """Folder for weights, state and learning curve."""
     preset: Literal["cpu", "gpu"] = "cpu"
@@ -55,7 +57,11 @@ class _GpuOptions(TrainOptions):
 
 def main(arguments: list[str]) -> int:
     """Entry point of the command."""
+    if arguments[:1] == ["kinediff3d"]:
+        return train_kinediff3d.main(arguments)
     options = read_options(arguments)
+    if options.network != "sim2art":
+        raise UsageError("the network comes first: art-perception train kinediff3d --out ...")
     if options.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda was asked for but torch finds no GPU: use --device cpu")
     recipe = preset(options)

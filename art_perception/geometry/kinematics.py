@@ -59,3 +59,8 @@ def with_base(D: Array) -> Array:
     xp = namespace(D)
     eye = np.eye(4, dtype=D.dtype) if xp is np else xp.eye(4, dtype=D.dtype, device=D.device)
     return (np.concatenate if xp is np else xp.cat)([xp.broadcast_to(eye, (*D.shape[:-3], 1, 4, 4)), D], -3)
+
+
+def placed(twists: Array, q: Array) -> Array:
+    """Displacements of a base and the parts that hang on it: twists (..., J, 6), q (..., J) -> (..., J + 1, 4, 4)."""
+    return with_base(displacements(Chain(twists, (-1,) * q.shape[-1]), q))

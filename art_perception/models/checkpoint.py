@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from art_perception.errors import CheckpointError
+from art_perception.models.kinematic_vae import CategoryInfo, KinematicVae, KinematicVaeConfig
+from art_perception.models.latent_diffusion import LatentNetwork, LatentNetworkConfig
+from art_perception.models.point_encoder import PointEncoderConfig
+from art_perception.models.pose_diffusion import PoseNetwork, PoseNetworkConfig
 from art_perception.models.sim2art import Sim2Art, Sim2ArtConfig
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 """Where the weights lie that come with the package."""
 
+_Network = TypeVar("_Network", bound=nn.Module)
+
 
 def save_sim2art(path: Path, weights: Mapping[str, Tensor], config: Sim2ArtConfig, about: Mapping[str, Any]) -> None:
     """Write weights, sizes and ``about`` (what it was trained on, its metrics) as one file, atomically."""
-    staging = path.with_suffix(".partial")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    save_file(tensors, staging, {"config": json.dumps(asdict(config)), "about": json.dumps(dict(about))})
-    staging.chmod(0o644)  # safetensors makes files that only their owner can read
-    staging.replace(path)
+    _save(path, weights, asdict(config), about)
 
 
 def load_sim2art(path: Path) -> tuple[Sim2Art, dict[str, Any]]:
@@ -34,16 +37,125 @@ def load_sim2art(path: Path) -> tuple[Sim2Art, dict[str, Any]]:
     Raises:
         CheckpointError: the file is missing, is no checkpoint, or belongs to another network.
     """
+    return _load(path, "sim2art", lambda config: Sim2Art(Sim2ArtConfig(**config)))
+
+
+def save_kinematic_vae(
+    path: Path,
+    weights: Mapping[str, Tensor],
+    config: KinematicVaeConfig,
+    categories: Sequence[CategoryInfo],
+    about: Mapping[str, Any],
+) -> None:
+    """Write the shape prior, its sizes, the categories it knows and ``about`` as one file, atomically."""
+    _save(path, weights, _sizes(config, categories), about)
+
+
+def load_kinematic_vae(path: Path) -> tuple[KinematicVae, dict[str, Any]]:
+    """Read the shape prior, ready to predict on the CPU, and what is written about it.
+
+    Raises:
+        CheckpointError: the file is missing, is no checkpoint, or belongs to another network.
+    """
+
+    def build(sizes: dict[str, Any]) -> KinematicVae:
+        return KinematicVae(KinematicVaeConfig(**sizes["model"]), _categories(sizes))
+
+    return _load(path, "kinediff3d", build)
+
+
+def save_pose_network(
+    path: Path,
+    weights: Mapping[str, Tensor],
+    config: PoseNetworkConfig,
+    categories: Sequence[CategoryInfo],
+    about: Mapping[str, Any],
+) -> None:
+    """Write the pose and joint diffusion, its sizes, its categories and ``about`` as one file, atomically."""
+    _save(path, weights, _sizes(config, categories), about)
+
+
+def load_pose_network(path: Path) -> tuple[PoseNetwork, dict[str, Any]]:
+    """Read the pose and joint diffusion, ready to predict on the CPU, and what is written about it.
+
+    Raises:
+        CheckpointError: the file is missing, is no checkpoint, or belongs to another network.
+    """
+
+    def build(sizes: dict[str, Any]) -> PoseNetwork:
+        encoder = PointEncoderConfig(**_tuples(sizes["model"]["encoder"]))
+        return PoseNetwork(PoseNetworkConfig(**(sizes["model"] | {"encoder": encoder})), _categories(sizes))
+
+    return _load(path, "kinediff3d --stage pose", build)
+
+
+def save_latent_network(
+    path: Path,
+    weights: Mapping[str, Tensor],
+    config: LatentNetworkConfig,
+    categories: Sequence[CategoryInfo],
+    prior: int,
+    about: Mapping[str, Any],
+) -> None:
+    """Write the latent diffusion, its sizes, its categories, its prior and ``about`` as one file, atomically."""
+    _save(path, weights, _sizes(config, categories) | {"prior": prior}, about)
+
+
+def load_latent_network(path: Path) -> tuple[LatentNetwork, dict[str, Any]]:
+    """Read the latent diffusion, ready to predict on the CPU, and what is written about it.
+
+    Raises:
+        CheckpointError: the file is missing, is no checkpoint, or belongs to another network.
+    """
+
+    def build(sizes: dict[str, Any]) -> LatentNetwork:
+        encoder = PointEncoderConfig(**_tuples(sizes["model"]["encoder"]))
+        config = LatentNetworkConfig(**(sizes["model"] | {"encoder": encoder}))
+        return LatentNetwork(config, _categories(sizes), sizes["prior"])
+
+    return _load(path, "kinediff3d --stage latent", build)
+
+
+def fingerprint(model: nn.Module) -> int:
+    """Number that tells networks apart but not a network from its copy in half precision."""
+    crc = 0
+    for name, value in sorted(model.state_dict().items()):
+        crc = zlib.crc32(value.detach().half().cpu().numpy().tobytes(), zlib.crc32(name.encode(), crc))
+    return crc
+
+
+def _sizes(config: Any, categories: Sequence[CategoryInfo]) -> dict[str, Any]:
+    return {"model": asdict(config), "categories": [asdict(category) for category in categories]}
+
+
+def _categories(sizes: Mapping[str, Any]) -> tuple[CategoryInfo, ...]:
+    return tuple(CategoryInfo(**category) for category in sizes["categories"])
+
+
+def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON turns tuples into lists; turn them back."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+
+
+def _save(path: Path, weights: Mapping[str, Tensor], sizes: dict[str, Any], about: Mapping[str, Any]) -> None:
+    staging = path.with_suffix(".partial")
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    save_file(tensors, staging, {"config": json.dumps(sizes), "about": json.dumps(dict(about))})
+    staging.chmod(0o644)  # safetensors makes files that only their owner can read
+    staging.replace(path)
+
+
+def _load(path: Path, name: str, build: Callable[[dict[str, Any]], _Network]) -> tuple[_Network, dict[str, Any]]:
     if not path.is_file():
-        raise CheckpointError(f"{path} does not exist: give a checkpoint written by `art-perception train sim2art`")
+        raise CheckpointError(f"{path} does not exist: give a checkpoint written by `art-perception train {name}`")
     try:
         with safe_open(path, "pt") as file:
             about = file.metadata() or {}
-            model = Sim2Art(Sim2ArtConfig(**json.loads(about["config"])))
-            model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+            model = build(json.loads(about["config"]))
+            model.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
             return model.eval(), json.loads(about["about"])
     except (SafetensorError, KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise CheckpointError(
-            f"{path} is not a sim2art checkpoint of this version ({' '.join(str(error).split())[:150]}): "
+            f"{path} is not a {name} checkpoint of this version ({' '.join(str(error).split())[:150]}): "
             "use one that came with the package or train again"
         ) from error

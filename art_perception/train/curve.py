@@ -12,13 +12,37 @@ import numpy as np
 
 from art_perception.eval.chart import Chart
 
-_PANELS = (
+Panel = tuple[str, str, float | None]
+"""Column, caption, upper end of the axis or None to fit it."""
+
+SIM2ART_PANELS: tuple[Panel, ...] = (
     ("loss", "loss", None),
     ("miou", "parts, mean IoU", 1.0),
     ("type", "type right, %", 100.0),
     ("axis_median", "axis, median deg", None),
     ("position_median", "axis position, median cm", None),
     ("success", "type, 5 deg and 5 cm right, %", 100.0),
+)
+VAE_PANELS: tuple[Panel, ...] = (
+    ("loss", "loss", None),
+    ("sdf", "SDF error x 1000", None),
+    ("miou", "parts, mean IoU", 1.0),
+    ("state", "joint state, % of range", None),
+    ("axis", "axis, mean deg", None),
+    ("chamfer", "Chamfer x 1000", None),
+)
+POSE_PANELS: tuple[Panel, ...] = (
+    ("loss_score", "loss of the score", None),
+    ("rotation", "rotation, mean deg", None),
+    ("translation", "translation, % of diagonal", None),
+    ("state", "joint state, % of range", None),
+    ("axis", "axis, mean deg", None),
+    ("position", "axis position, % of diagonal", None),
+)
+LATENT_PANELS: tuple[Panel, ...] = (
+    ("loss", "loss", None),
+    ("chamfer", "Chamfer x 1000", None),
+    ("chamfer_own", "Chamfer x 1000 to the prior's own", None),
 )
 _BLUE = (180, 90, 20)
 
@@ -53,20 +77,20 @@ def drop_rows_after(path: Path, step: int) -> None:
     staging.replace(path)
 
 
-def draw_curve(rows: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Draw the loss and the validation scores over windows seen as a PNG."""
-    panels = [_panel(rows, *panel) for panel in _PANELS]
-    grid = np.concatenate([np.concatenate(panels[i : i + 3], 1) for i in range(0, len(panels), 3)])
+def draw_curve(rows: Sequence[Mapping[str, float]], path: Path, seen: str, panels: Sequence[Panel]) -> None:
+    """Draw columns of the curve over the samples ``seen`` (a column, and what they are called) as a PNG."""
+    images = [_panel(rows, seen, *panel) for panel in panels]
+    grid = np.concatenate([np.concatenate(images[i : i + 3], 1) for i in range(0, len(images), 3)])
     cv2.imwrite(str(path), grid)
 
 
-def _panel(rows: Sequence[Mapping[str, float]], name: str, caption: str, top: float | None) -> np.ndarray:
-    x = np.array([row["windows"] for row in rows])
+def _panel(rows: Sequence[Mapping[str, float]], seen: str, name: str, caption: str, top: float | None) -> np.ndarray:
+    x = np.array([row[seen] for row in rows])
     y = np.array([row[name] for row in rows])
     shown = np.isfinite(y)  # a validation without a revolute part has no pivot to score
     span = max(float(x.max()), 1.0)
     high = _round_up(float(y[shown].max(initial=0))) if top is None else top
-    chart = Chart(f"{caption}: {y[-1]:.3g}", (0, span), (0, high), f"{span / 1000:.3g}k windows")
+    chart = Chart(f"{caption}: {y[-1]:.3g}", (0, span), (0, high), f"{span / 1000:.3g}k {seen}")
     if shown.any():
         chart.line(x[shown], y[shown], _BLUE, 2)
         chart.dot(x[shown][-1], y[shown][-1], _BLUE)

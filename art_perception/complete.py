@@ -1,0 +1,208 @@
+"""A complete articulated object from one partial cloud and its category: pose, joints, shape (KineDiff3D, Figure 2).
+
+No optimisation against the measurement happens here; what comes out is the prior's answer, with its uncertainty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from art_perception.errors import CheckpointError, FrameError, UsageError
+from art_perception.geometry.kinematics import placed
+from art_perception.geometry.lie import from_rotation_translation
+from art_perception.geometry.mesh import transformed
+from art_perception.models.checkpoint import (
+    fingerprint,
+    load_kinematic_vae,
+    load_latent_network,
+    load_pose_network,
+)
+from art_perception.models.extract import extract_part
+from art_perception.models.kinematic_vae import CategoryInfo, KinematicVae
+from art_perception.models.latent_diffusion import FastSamplerConfig, LatentNetwork, sample_latents
+from art_perception.models.pool import Spread, pooled
+from art_perception.models.pose_diffusion import (
+    ObjectState,
+    PoseNetwork,
+    SamplerConfig,
+    sample_states,
+    unit_twists,
+)
+from art_perception.types import Mesh
+
+FEWEST_POINTS = 200
+_WIDEST_M = 50.0
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionConfig:
+    """Completion of a single view."""
+
+    points: int = 1024
+    """Points the networks see; more are thinned out at random."""
+    pose: SamplerConfig = field(default_factory=SamplerConfig)
+    latent: FastSamplerConfig = field(default_factory=FastSamplerConfig)
+    voxels: int = 128
+    """Samples along the longest side of a part's mesh."""
+    seed: int = 0
+    """Of all draws."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Networks:
+    """The three networks, which know the same categories."""
+
+    prior: KinematicVae
+    pose: PoseNetwork
+    latent: LatentNetwork
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Completion:
+    """What one view and the prior say of an object with J joints.
+
+    Attributes:
+        category: what the network was told, and whether the joints turn.
+        T_camera_base: (4, 4) rotation of the canonical frame and where its origin is, metres.
+        size_m: metres per canonical unit, the diagonal of the bounding box at rest.
+        q: (J,) joint values, rad or metres; axis, origin: (J, 3) of the joints, in the base's frame, metres.
+        limits: (J, 2) of the joint values, widened where ``q`` lies outside.
+        twists: (J, 6) unit twists ``[v, w]`` in the base's frame, metres.
+        rotation_std_rad, translation_std_m, size_std_m: spread of the hypotheses.
+        q_std, axis_std_rad, origin_std_m: (J,) that of the joints, in the units of what they belong to.
+        hypotheses: (H, 4, 4) poses, the likeliest first.
+        z: (Dz,) latent of the shape.
+        parts: closed meshes in the base's frame at rest, metres; part k + 1 is moved by joint k.
+    """
+
+    category: CategoryInfo
+    T_camera_base: np.ndarray
+    size_m: float
+    q: np.ndarray
+    axis: np.ndarray
+    origin: np.ndarray
+    limits: np.ndarray
+    twists: np.ndarray
+    rotation_std_rad: float
+    translation_std_m: float
+    size_std_m: float
+    q_std: np.ndarray
+    axis_std_rad: np.ndarray
+    origin_std_m: np.ndarray
+    hypotheses: np.ndarray
+    z: np.ndarray
+    parts: tuple[Mesh, ...]
+
+    def posed(self) -> tuple[Mesh, ...]:
+        """The parts where the camera sees them: camera frame, metres (kinematic chaining, by the product of exp)."""
+        T = self.T_camera_base @ placed(self.twists, self.q)
+        return tuple(transformed(mesh, own) for mesh, own in zip(self.parts, T, strict=True))
+
+
+def load_networks(prior: Path, pose: Path, latent: Path) -> Networks:
+    """Read the three networks.
+
+    Raises:
+        CheckpointError: one is missing or none of its kind, or they were not trained for each other.
+    """
+    networks = Networks(load_kinematic_vae(prior)[0], load_pose_network(pose)[0], load_latent_network(latent)[0])
+    if networks.latent.prior != fingerprint(networks.prior):
+        raise CheckpointError(
+            f"{latent} was trained for another shape prior than {prior}: train it again with --vae {prior}"
+        )
+    if not networks.prior.categories == networks.pose.categories == networks.latent.categories:
+        raise CheckpointError(f"{pose} knows other categories than {prior}: train it again")
+    return networks
+
+
+@torch.no_grad()
+def complete(points: np.ndarray, category: str, networks: Networks, config: CompletionConfig) -> Completion:
+    """Estimate pose, joints and shape of the object that a depth camera sees.
+
+    Args:
+        points: (N, 3) metres, camera frame (optical), of the object alone.
+        category: its name.
+        networks: what :func:`load_networks` gives.
+        config: settings.
+
+    Raises:
+        UsageError: the category is not one the networks know.
+        FrameError: the cloud has too few points, numbers that are not finite, or is not in metres.
+    """
+    index = _index_of(category, networks.prior.categories)
+    checked = _checked(points)
+    generator = torch.Generator().manual_seed(config.seed)
+    pick = torch.randint(len(checked), (config.points,), generator=generator)
+    if len(checked) >= config.points:
+        pick = torch.randperm(len(checked), generator=generator)[: config.points]
+    cloud, number = torch.from_numpy(checked)[pick][None], torch.tensor([index])
+    states, numbers = sample_states(networks.pose, cloud, number, config.pose, generator)
+    state, spread, ranking = pooled(states, numbers)
+    canonical = (cloud - state.t[:, None]) @ state.R / state.size[:, None, None]
+    z = sample_latents(networks.latent, canonical, number, config.latent, generator)
+    T = from_rotation_translation(states.R[0, ranking[0]], states.t[0, ranking[0]])
+    return _completion(networks.prior, number, state, spread, T, z, config.voxels)
+
+
+def _completion(
+    prior: KinematicVae, number: Tensor, state: ObjectState, spread: Spread, T: Tensor, z: Tensor, voxels: int
+) -> Completion:
+    """What was found of one object, leading shape (1,), in metres, with the meshes of its latent."""
+    info = prior.categories[int(number)]
+    shape = prior.decode(z, number)
+    size, J = float(state.size), info.parts - 1
+    reach = 1.0 if info.revolute else size  # metres or rad per unit of a joint value
+    q, upper = reach * _array(state.amount[0, :J]), reach * _array(shape.joints.upper[0, :J])
+    rescaled = np.array([size, size, size, 1, 1, 1]) if info.revolute else 1.0
+    resized = np.diag([size, size, size, 1.0])
+    return Completion(
+        category=info,
+        T_camera_base=_array(from_rotation_translation(state.R, state.t)[0]),
+        size_m=size,
+        q=q,
+        axis=_array(state.direction[0, :J]),
+        origin=size * _array(state.location[0, :J]),
+        limits=np.stack([np.minimum(q, 0), np.maximum(q, upper)], -1),
+        twists=rescaled * _array(unit_twists(state, prior.revolute[number])[0, :J]),
+        rotation_std_rad=float(spread.R),
+        translation_std_m=float(spread.t),
+        size_std_m=float(spread.size),
+        q_std=reach * _array(spread.amount[0, :J]),
+        axis_std_rad=_array(spread.direction[0, :J]),
+        origin_std_m=size * _array(spread.location[0, :J]),
+        hypotheses=_array(T),
+        z=_array(z[0]),
+        parts=tuple(transformed(extract_part(prior, shape, 0, k, voxels), resized) for k in range(info.parts)),
+    )
+
+
+def _array(x: Tensor) -> np.ndarray:
+    return x.double().numpy()
+
+
+def _index_of(category: str, known: tuple[CategoryInfo, ...]) -> int:
+    names = [info.name for info in known]
+    if category not in names:
+        raise UsageError(f"category {category!r} is unknown: give one of {', '.join(names)}")
+    return names.index(category)
+
+
+def _checked(points: np.ndarray) -> np.ndarray:
+    """The cloud as float32, or the reason why it cannot be one."""
+    points = np.asarray(points, np.float32)
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise FrameError(f"a cloud has the shape (N, 3), this one {points.shape}: give x, y, z per point")
+    if len(points) < FEWEST_POINTS:
+        raise FrameError(f"the cloud has {len(points)} points (need {FEWEST_POINTS}): go closer, or widen the mask")
+    bad = int((~np.isfinite(points)).any(1).sum())
+    if bad:
+        raise FrameError(f"{bad} of {len(points)} points are not finite: leave out pixels without depth")
+    extent = float(np.ptp(points, axis=0).max())
+    if extent > _WIDEST_M:
+        raise FrameError(f"the cloud spans {extent:.0f} m (at most {_WIDEST_M:.0f}): give metres, not millimetres")
+    return points

@@ -1,0 +1,172 @@
+"""The pose and latent stages: the same curve whether killed or not, from Python and from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from shape_tools import small_bank
+from test_cli_errors import refuse
+
+from art_perception.cli import train_kinediff3d
+from art_perception.cli.main import main
+from art_perception.data.clouds import CloudsConfig
+from art_perception.data.partial import ViewsConfig
+from art_perception.data.shape_bank import save_shape_bank
+from art_perception.errors import CheckpointError
+from art_perception.models.checkpoint import (
+    fingerprint,
+    load_kinematic_vae,
+    load_latent_network,
+    load_pose_network,
+    save_kinematic_vae,
+)
+from art_perception.models.kinematic_vae import KinematicVae, KinematicVaeConfig
+from art_perception.models.latent_diffusion import FastSamplerConfig, LatentNetworkConfig
+from art_perception.models.point_encoder import PointEncoderConfig
+from art_perception.models.pose_diffusion import PoseNetworkConfig, SamplerConfig
+from art_perception.train import latent, pose, stage
+from art_perception.train.curve import read_rows
+from art_perception.train.latent import LatentRecipe, LatentTrainConfig, train_latent
+from art_perception.train.pose import PoseRecipe, PoseTrainConfig, train_pose
+from art_perception.train.vae import KNOWN
+
+ENCODER = PointEncoderConfig((16, 4), (6, 3), width=16)
+VIEWS = ViewsConfig(points=64)
+TIMES = {"steps": 4, "batch": 3, "warmup": 2, "validate_every": 2, "seed": 3}
+POSE = PoseRecipe(
+    PoseNetworkConfig(ENCODER, width=32, layers=1),
+    VIEWS,
+    sampler=SamplerConfig(3, 1e-2),
+    train=PoseTrainConfig(**TIMES, validation_views=6),
+)
+LATENT = LatentRecipe(
+    LatentNetworkConfig(ENCODER, tokens=2, width=16, layers=1, heads=2, steps=50),
+    VIEWS,
+    CloudsConfig(32, 1, 1),
+    sampler=FastSamplerConfig(5),
+    train=LatentTrainConfig(**TIMES),
+)
+VAE = KinematicVaeConfig(latent=4, encoder=16, code=16, width=16, layers=2, bands=2)
+TIMING = {"seconds", "views_per_s"}
+Train = Callable[[Path, float], dict[str, torch.Tensor]]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_census():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pose, "_CENSUS", 6)
+        patch.setattr(latent, "_CENSUS", 20)
+        patch.setattr(latent, "_GALLERY_POINTS", 200)
+        patch.setattr(latent, "_GALLERY_VOXELS", 12)
+        yield
+
+
+def vae_at(path: Path, seed: int = 0) -> Path:
+    torch.manual_seed(seed)
+    save_kinematic_vae(path, KinematicVae(VAE, KNOWN).state_dict(), VAE, KNOWN, {})
+    return path
+
+
+def run_pose(out: Path, max_minutes: float = 1e9) -> dict[str, torch.Tensor]:
+    recipe = replace(POSE, train=replace(POSE.train, max_minutes=max_minutes))
+    path = train_pose(recipe, small_bank(), small_bank(), out, "cpu")
+    return load_pose_network(path)[0].state_dict()
+
+
+def run_latent(out: Path, max_minutes: float = 1e9, seed: int = 0) -> dict[str, torch.Tensor]:
+    recipe = replace(LATENT, train=replace(LATENT.train, max_minutes=max_minutes))
+    prior = vae_at(out.parent / f"prior_{seed}.safetensors", seed)
+    path = train_latent(recipe, prior, small_bank(), small_bank(), out, "cpu")
+    return load_latent_network(path)[0].state_dict()
+
+
+def curve(out: Path) -> list[dict[str, float]]:
+    return [{k: v for k, v in row.items() if k not in TIMING} for row in read_rows(out / "curve.csv")]
+
+
+@pytest.mark.parametrize("train", [run_pose, run_latent])
+def test_a_run_in_pieces_and_a_killed_one_are_the_same_run(train: Train, tmp_path: Path, monkeypatch):
+    whole = train(tmp_path / "whole")
+    name = train.__name__.removeprefix("run_")
+    files = {f"{name}.safetensors", "state.pt", "curve.csv", "curve.png"}
+    assert {p.name for p in (tmp_path / "whole").iterdir()} == files
+    rows = curve(tmp_path / "whole")
+    assert [(row["step"], row["views"]) for row in rows] == [(2, 6), (4, 12)]
+    assert all(np.isfinite(value) for row in rows for value in row.values())
+    for _ in range(2):
+        pieces = train(tmp_path / "pieces", 0.0)
+    advance, taken = stage._advance, []
+
+    def dying(*arguments):
+        if len(taken) == 3:
+            raise KeyboardInterrupt
+        taken.append(1)
+        return advance(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "_advance", dying)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "killed")
+    killed = train(tmp_path / "killed")
+    for other, folder in ((pieces, "pieces"), (killed, "killed")):
+        assert all(torch.equal(value, whole[key]) for key, value in other.items())
+        assert curve(tmp_path / folder) == rows
+
+
+def test_another_prior_is_another_run(tmp_path: Path):
+    run_latent(tmp_path / "run", 0.0)
+    network, about = load_latent_network(tmp_path / "run" / "latent.safetensors")
+    assert network.prior == fingerprint(load_kinematic_vae(tmp_path / "prior_0.safetensors")[0])
+    assert network.config.latent == VAE.latent
+    assert about["sources"] == ["infinigen", "procedural"]
+    with pytest.raises(CheckpointError, match="other settings"):
+        run_latent(tmp_path / "run", 0.0, seed=1)
+
+
+def command(out: Path, stage: str, *more: str) -> list[str]:
+    options = {"train.steps": 2, "train.validate-every": 2, "train.batch": 2}
+    flags = [text for name, value in options.items() for text in (f"--recipe.{name}", str(value))]
+    return ["train", "kinediff3d", "--stage", stage, "--out", str(out), "--device", "cpu", *flags, *more]
+
+
+def test_from_the_command_line(tmp_path: Path, capsys):
+    for name in ("train_shapes.npz", "val_shapes.npz"):
+        save_shape_bank(tmp_path / name, small_bank())
+    few = ("--recipe.train.validation-views", "3", "--recipe.sampler.hypotheses", "2", "--recipe.views.points", "128")
+    assert main(command(tmp_path, "pose", *few)) == 0
+    printed = capsys.readouterr()
+    assert str(tmp_path / "pose.safetensors") in printed.out
+    assert "rotation" in printed.err
+    (tmp_path / "state.pt").unlink()
+    prior = vae_at(tmp_path / "vae.safetensors")
+    more = ("--vae", str(prior), "--recipe.views.points", "128", "--recipe.sampler.steps", "3")
+    assert "8 tokens" in refuse(command(tmp_path, "latent", *more), capsys, tmp_path)
+    assert main(command(tmp_path, "latent", *more, "--recipe.model.tokens", "2")) == 0
+    assert "chamfer_own" in capsys.readouterr().err
+
+
+def test_bad_input_is_one_sentence(tmp_path: Path, capsys):
+    for name in ("train_shapes.npz", "val_shapes.npz"):
+        save_shape_bank(tmp_path / name, small_bank())
+    cases = [
+        (command(tmp_path, "latent"), "--vae"),
+        (command(tmp_path, "latent", "--vae", str(tmp_path / "none")), "does not exist"),
+        (command(tmp_path, "pose", "--init", "x"), "--init"),
+        (command(tmp_path, "shape"), "pose"),
+    ]
+    for line, word in cases:
+        assert word in refuse(line, capsys, tmp_path)
+
+
+def test_presets(tmp_path: Path):
+    base = ["kinediff3d", "--out", str(tmp_path), "--stage"]
+    options = train_kinediff3d.read_options
+    assert options([*base, "pose"]).recipe == PoseRecipe()
+    assert options([*base, "pose", "--preset", "gpu"]).recipe == train_kinediff3d.GPU_POSE
+    assert options([*base, "latent", "--vae", "x"]).recipe == LatentRecipe()
+    assert options([*base, "latent", "--vae", "x", "--preset", "gpu"]).recipe == train_kinediff3d.GPU_LATENT
