@@ -66,7 +66,7 @@ class KinematicVaeConfig:
 class KinematicVaeLoss:
     """Weights of Eq. 2; the paper's are 1, 0.1, 0.1 and 1e-3 with an unclamped SDF term."""
 
-    sdf: float = 10.0
+    sdf: float = 30.0
     """Lambda 1."""
     label: float = 0.1
     """Lambda 2."""
@@ -76,8 +76,8 @@ class KinematicVaeLoss:
     """Weight of axes, origins and limits, which the paper leaves to the pose network."""
     kl: float = 2e-5
     """Beta, of the divergence summed over channels."""
-    clamp: float = 0.1
-    """Distances beyond this are all the same, units."""
+    clamp: float = 0.03
+    """Distances beyond this are all the same, units; at 0.1 thin boards vanish."""
     prior: float = 0.25
     """Standard deviation of the latent prior."""
 
