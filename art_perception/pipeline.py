@@ -85,7 +85,7 @@ def estimate_motion(window: Window, config: Config, clock: Clock) -> PartMotion:
         tracks = track_points(dense, flows, config.flow)
     with clock.stage("network", 0.15):
         search = PartSearch(dense, tracks, config.segment, config.joint, config.label, config.explain)
-        usable = dense.usable if dense.masked else dense.around(search.rest.points)
+        usable = dense.object_pixels(search.rest.points)
         hints, belief = propose(dense, flows, tracks, usable, config.network, config.flow)
     with clock.stage("segmentation", 0.2):
         found = search.run(hints)

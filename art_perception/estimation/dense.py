@@ -56,11 +56,13 @@ class DenseWindow:
         moved = np.einsum("tij,thwj->thwi", R.astype(np.float32), self.points, optimize=True)
         return moved + t[:, None, None].astype(np.float32)
 
-    def around(self, changed: np.ndarray) -> np.ndarray:
-        """Usable pixels (T, h, w) in and next to the box of the surface that changed (n, 3): where the object must be.
+    def object_pixels(self, changed: np.ndarray) -> np.ndarray:
+        """Where the object must be: the mask's pixels (T, h, w), or without one, those around what changed (n, 3).
 
         Half as much again on every side, 10 cm at least, holds most of what the moving parts are attached to.
         """
+        if self.masked:
+            return self.usable
         if len(changed) == 0:
             return np.zeros_like(self.usable)
         low, high = np.quantile(changed, [0.02, 0.98], axis=0)

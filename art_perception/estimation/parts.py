@@ -43,8 +43,8 @@ _COAXIAL = np.cos(np.deg2rad(10))
 _COAXIAL_M = 0.05  # proposals are rough: axes within 10 deg and this distance are taken as one
 _CLEAR = 0.85  # share of what is left that a proposal must explain to need no rival
 _MAX_REST = 8000  # points of unexplained surface that are kept
-_MISSES = 3  # proposals in a row that come to nothing; every hint has its turn before anything is found
 _JUDGES = 4000  # of them that judge a proposal
+_MISSES = 3  # proposals in a row that come to nothing; every hint has its turn before anything is found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,6 +173,7 @@ class PartSearch:
         self.dense = dense
         self.free = ~self._explained_tracks(still)
         self.found = Found([], np.full(len(tracks.points), -1))
+        self.sharpened: dict[tuple[int, int], Motion | None] = {}  # by hint and parent, until another part is found
 
     def _explained_tracks(self, D: np.ndarray) -> np.ndarray:
         refuted = explain(self.dense, self.sightings, D, self.test).refuted
@@ -187,6 +188,7 @@ class PartSearch:
             if best is None:
                 break
             if self._accept(best.motion, best.own):
+                self.sharpened = {}
                 tries = _MISSES
                 continue
             tries -= 1
@@ -219,15 +221,21 @@ class PartSearch:
 
     def _hinted(self, parent: int) -> Iterator[Suggestion]:
         """Hints taken to be in the frame of ``parent``: as they are, and sharpened on what is left of their pixels."""
-        D = displacements(self.found.motions, len(self.coarse.depth_m))
         for hint in self.hints:
             own = hint.followers & self.free
-            motion = replace(hint.motion, parent=parent)
-            yield Suggestion(motion, own, hint)
-            region = self._unexplained(hint.region, D[1:])
-            sharp = sharpen(self.coarse, self.rest, region, motion, D[parent + 1], self.tracks.noise_m, self.joint)
+            yield Suggestion(replace(hint.motion, parent=parent), own, hint)
+            key = id(hint), parent
+            if key not in self.sharpened:
+                self.sharpened[key] = self._sharpen(hint, parent)
+            sharp = self.sharpened[key]
             if sharp is not None:
                 yield Suggestion(sharp, own, hint)
+
+    def _sharpen(self, hint: Hint, parent: int) -> Motion | None:
+        D = displacements(self.found.motions, len(self.coarse.depth_m))
+        region = self._unexplained(hint.region, D[1:])
+        motion = replace(hint.motion, parent=parent)
+        return sharpen(self.coarse, self.rest, region, motion, D[parent + 1], self.tracks.noise_m, self.joint)
 
     def _unexplained(self, region: Region, D: np.ndarray) -> Region:
         """The pixels of ``region`` that no motion of ``D`` (K, T, 4, 4) explains."""

@@ -120,7 +120,7 @@ def unrefined(window: Window, ids: np.ndarray, config: Config) -> tuple[Predicti
     """
     dense, flows, tracks = _measured(window, config)
     search = _Search(dense, tracks, config.segment, config.joint, config.label, config.explain)
-    usable = dense.usable if dense.masked else dense.around(search.rest.points)
+    usable = dense.object_pixels(search.rest.points)
     hints, belief = propose(dense, flows, tracks, usable, config.network, config.flow)
     require_motion(search.run(hints), tracks, config.segment)
     motions = search.kept

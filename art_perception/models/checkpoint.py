@@ -83,8 +83,7 @@ def load_pose_network(path: Path) -> tuple[PoseNetwork, dict[str, Any]]:
     """
 
     def build(sizes: dict[str, Any]) -> PoseNetwork:
-        encoder = PointEncoderConfig(**_tuples(sizes["model"]["encoder"]))
-        return PoseNetwork(PoseNetworkConfig(**(sizes["model"] | {"encoder": encoder})), _categories(sizes))
+        return PoseNetwork(PoseNetworkConfig(**_with_encoder(sizes["model"])), _categories(sizes))
 
     return _load(path, "kinediff3d --stage pose", build)
 
@@ -109,8 +108,7 @@ def load_latent_network(path: Path) -> tuple[LatentNetwork, dict[str, Any]]:
     """
 
     def build(sizes: dict[str, Any]) -> LatentNetwork:
-        encoder = PointEncoderConfig(**_tuples(sizes["model"]["encoder"]))
-        config = LatentNetworkConfig(**(sizes["model"] | {"encoder": encoder}))
+        config = LatentNetworkConfig(**_with_encoder(sizes["model"]))
         return LatentNetwork(config, _categories(sizes), sizes["prior"])
 
     return _load(path, "kinediff3d --stage latent", build)
@@ -132,9 +130,11 @@ def _categories(sizes: Mapping[str, Any]) -> tuple[CategoryInfo, ...]:
     return tuple(CategoryInfo(**category) for category in sizes["categories"])
 
 
-def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON turns tuples into lists; turn them back."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+def _with_encoder(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Sizes with the point encoder's own, whose tuples JSON turned into lists."""
+    encoder: Mapping[str, Any] = model["encoder"]
+    sizes: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in encoder.items()}
+    return {**model, "encoder": PointEncoderConfig(**sizes)}
 
 
 def _save(path: Path, weights: Mapping[str, Tensor], sizes: dict[str, Any], about: Mapping[str, Any]) -> None:
