@@ -29,6 +29,7 @@ from art_perception.data.shape_bank import (
     shapes_of,
 )
 from art_perception.errors import UsageError
+from art_perception.models.checkpoint import load_kinematic_vae
 from art_perception.models.kinematic_vae import KinematicVaeConfig
 from art_perception.models.latent_diffusion import LatentNetworkConfig
 from art_perception.models.point_encoder import PointEncoderConfig
@@ -149,6 +150,9 @@ def main(arguments: list[str]) -> int:
     options = read_options(arguments)
     if options.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda was asked for but torch finds no GPU: use --device cpu")
+    start = options.vae if isinstance(options, _LatentOptions) else getattr(options, "init", None)
+    if start is not None:
+        load_kinematic_vae(start)  # a wrong file is said before shapes are packed for minutes
     rank, processes = world(options.device)
     if options.device == "cpu" and processes > 1:
         torch.set_num_threads(1)
