@@ -23,7 +23,7 @@ from art_perception.models.checkpoint import (
     load_kinematic_vae,
     load_latent_network,
     load_pose_network,
-    save_kinematic_vae,
+    save_network,
 )
 from art_perception.models.kinematic_vae import KinematicVae, KinematicVaeConfig
 from art_perception.models.latent_diffusion import FastSamplerConfig, LatentNetworkConfig
@@ -31,8 +31,9 @@ from art_perception.models.point_encoder import PointEncoderConfig
 from art_perception.models.pose_diffusion import PoseNetworkConfig, SamplerConfig
 from art_perception.train import latent, pose, stage
 from art_perception.train.curve import read_rows
-from art_perception.train.latent import LatentRecipe, LatentTrainConfig, train_latent
-from art_perception.train.pose import PoseRecipe, PoseTrainConfig, train_pose
+from art_perception.train.latent import LatentRecipe, LatentTrainConfig, latent_stage, start_latent
+from art_perception.train.pose import PoseRecipe, PoseTrainConfig, pose_stage, start_pose
+from art_perception.train.stage import train_stage
 from art_perception.train.vae import KNOWN
 
 ENCODER = PointEncoderConfig((16, 4), (6, 3), width=16)
@@ -52,7 +53,7 @@ LATENT = LatentRecipe(
     train=LatentTrainConfig(**TIMES),
 )
 VAE = KinematicVaeConfig(latent=4, encoder=16, code=16, width=16, layers=2, bands=2)
-TIMING = {"seconds", "views_per_s"}
+TIMING = {"seconds", "views_per_s", "rendering_share"}
 Train = Callable[[Path, float], dict[str, torch.Tensor]]
 
 
@@ -68,20 +69,24 @@ def small_census():
 
 def vae_at(path: Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
-    save_kinematic_vae(path, KinematicVae(VAE, KNOWN).state_dict(), VAE, KNOWN, {})
+    save_network(path, KinematicVae(VAE, KNOWN), {})
     return path
 
 
-def run_pose(out: Path, max_minutes: float = 1e9) -> dict[str, torch.Tensor]:
+def run_pose(out: Path, max_minutes: float = 1e9, start: Path | None = None) -> dict[str, torch.Tensor]:
     recipe = replace(POSE, train=replace(POSE.train, max_minutes=max_minutes))
-    path = train_pose(recipe, small_bank(), small_bank(), out, "cpu")
+    begin = start_pose(start, recipe) if start else None
+    path = train_stage(pose_stage(recipe, small_bank(), small_bank(), "cpu", begin), out, "cpu")
     return load_pose_network(path)[0].state_dict()
 
 
-def run_latent(out: Path, max_minutes: float = 1e9, seed: int = 0) -> dict[str, torch.Tensor]:
+def run_latent(
+    out: Path, max_minutes: float = 1e9, start: Path | None = None, seed: int = 0
+) -> dict[str, torch.Tensor]:
     recipe = replace(LATENT, train=replace(LATENT.train, max_minutes=max_minutes))
-    prior = vae_at(out.parent / f"prior_{seed}.safetensors", seed)
-    path = train_latent(recipe, prior, small_bank(), small_bank(), out, "cpu")
+    prior = load_kinematic_vae(vae_at(out.parent / f"prior_{seed}.safetensors", seed))[0]
+    begin = start_latent(start, recipe, prior) if start else None
+    path = train_stage(latent_stage(recipe, prior, small_bank(), small_bank(), "cpu", begin), out, "cpu")
     return load_latent_network(path)[0].state_dict()
 
 

@@ -84,7 +84,7 @@ class Bank:
     part: np.ndarray
     joints: tuple[Joints, ...]
 
-    def subset(self, index: Sequence[int]) -> Bank:
+    def subset(self, index: Sequence[int] | np.ndarray) -> Bank:
         """Return the chosen objects."""
         pick = np.asarray(index, int)
         return Bank(
@@ -95,6 +95,26 @@ class Bank:
             self.part[pick],
             tuple(self.joints[i] for i in pick),
         )
+
+    def from_sources(self, sources: Sequence[str]) -> Bank:
+        """Return the objects of some sources.
+
+        Raises:
+            ObjectError: there is none.
+        """
+        return self.subset(chosen(self.sources, sources))
+
+
+def chosen(found: Sequence[str] | np.ndarray, wanted: Sequence[str]) -> np.ndarray:
+    """Index of the objects whose source (O,) is wanted.
+
+    Raises:
+        ObjectError: there is none.
+    """
+    index = np.flatnonzero(np.isin(found, wanted))
+    if not len(index):
+        raise ObjectError(f"no object of {', '.join(wanted)}: give --assets, or choose procedural")
+    return index
 
 
 def training_objects(assets: Path | None, split: str, seeds: int) -> Iterator[tuple[str, SimObject]]:

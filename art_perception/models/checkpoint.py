@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from art_perception.errors import CheckpointError
 from art_perception.models.kinematic_vae import CategoryInfo, KinematicVae, KinematicVaeConfig
@@ -23,12 +23,17 @@ from art_perception.models.sim2art import Sim2Art, Sim2ArtConfig
 WEIGHTS = Path(__file__).parents[1] / "weights"
 """Where the weights lie that come with the package."""
 
+Network = Sim2Art | KinematicVae | PoseNetwork | LatentNetwork
 _Network = TypeVar("_Network", bound=nn.Module)
 
 
-def save_sim2art(path: Path, weights: Mapping[str, Tensor], config: Sim2ArtConfig, about: Mapping[str, Any]) -> None:
+def save_network(path: Path, model: Network, about: Mapping[str, Any]) -> None:
     """Write weights, sizes and ``about`` (what it was trained on, its metrics) as one file, atomically."""
-    _save(path, weights, asdict(config), about)
+    staging = path.with_suffix(".partial")
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(tensors, staging, {"config": json.dumps(_sizes(model)), "about": json.dumps(dict(about))})
+    staging.chmod(0o644)  # safetensors makes files that only their owner can read
+    staging.replace(path)
 
 
 def load_sim2art(path: Path) -> tuple[Sim2Art, dict[str, Any]]:
@@ -38,17 +43,6 @@ def load_sim2art(path: Path) -> tuple[Sim2Art, dict[str, Any]]:
         CheckpointError: the file is missing, is no checkpoint, or belongs to another network.
     """
     return _load(path, "sim2art", lambda config: Sim2Art(Sim2ArtConfig(**config)))
-
-
-def save_kinematic_vae(
-    path: Path,
-    weights: Mapping[str, Tensor],
-    config: KinematicVaeConfig,
-    categories: Sequence[CategoryInfo],
-    about: Mapping[str, Any],
-) -> None:
-    """Write the shape prior, its sizes, the categories it knows and ``about`` as one file, atomically."""
-    _save(path, weights, _sizes(config, categories), about)
 
 
 def load_kinematic_vae(path: Path) -> tuple[KinematicVae, dict[str, Any]]:
@@ -64,17 +58,6 @@ def load_kinematic_vae(path: Path) -> tuple[KinematicVae, dict[str, Any]]:
     return _load(path, "kinediff3d", build)
 
 
-def save_pose_network(
-    path: Path,
-    weights: Mapping[str, Tensor],
-    config: PoseNetworkConfig,
-    categories: Sequence[CategoryInfo],
-    about: Mapping[str, Any],
-) -> None:
-    """Write the pose and joint diffusion, its sizes, its categories and ``about`` as one file, atomically."""
-    _save(path, weights, _sizes(config, categories), about)
-
-
 def load_pose_network(path: Path) -> tuple[PoseNetwork, dict[str, Any]]:
     """Read the pose and joint diffusion, ready to predict on the CPU, and what is written about it.
 
@@ -86,18 +69,6 @@ def load_pose_network(path: Path) -> tuple[PoseNetwork, dict[str, Any]]:
         return PoseNetwork(PoseNetworkConfig(**_with_encoder(sizes["model"])), _categories(sizes))
 
     return _load(path, "kinediff3d --stage pose", build)
-
-
-def save_latent_network(
-    path: Path,
-    weights: Mapping[str, Tensor],
-    config: LatentNetworkConfig,
-    categories: Sequence[CategoryInfo],
-    prior: int,
-    about: Mapping[str, Any],
-) -> None:
-    """Write the latent diffusion, its sizes, its categories, its prior and ``about`` as one file, atomically."""
-    _save(path, weights, _sizes(config, categories) | {"prior": prior}, about)
 
 
 def load_latent_network(path: Path) -> tuple[LatentNetwork, dict[str, Any]]:
@@ -122,8 +93,12 @@ def fingerprint(model: nn.Module) -> int:
     return crc
 
 
-def _sizes(config: Any, categories: Sequence[CategoryInfo]) -> dict[str, Any]:
-    return {"model": asdict(config), "categories": [asdict(category) for category in categories]}
+def _sizes(model: Network) -> dict[str, Any]:
+    """What a network is built from."""
+    if isinstance(model, Sim2Art):
+        return asdict(model.config)
+    sizes = {"model": asdict(model.config), "categories": [asdict(category) for category in model.categories]}
+    return sizes | {"prior": model.prior} if isinstance(model, LatentNetwork) else sizes
 
 
 def _categories(sizes: Mapping[str, Any]) -> tuple[CategoryInfo, ...]:
@@ -135,14 +110,6 @@ def _with_encoder(model: Mapping[str, Any]) -> dict[str, Any]:
     encoder: Mapping[str, Any] = model["encoder"]
     sizes: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in encoder.items()}
     return {**model, "encoder": PointEncoderConfig(**sizes)}
-
-
-def _save(path: Path, weights: Mapping[str, Tensor], sizes: dict[str, Any], about: Mapping[str, Any]) -> None:
-    staging = path.with_suffix(".partial")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    save_file(tensors, staging, {"config": json.dumps(sizes), "about": json.dumps(dict(about))})
-    staging.chmod(0o644)  # safetensors makes files that only their owner can read
-    staging.replace(path)
 
 
 def _load(path: Path, name: str, build: Callable[[dict[str, Any]], _Network]) -> tuple[_Network, dict[str, Any]]:

@@ -34,12 +34,9 @@ def validate_vae(
         SDF error (units x 1000, within ``FAR``), mean IoU of parts, joint state in % of its range, joint axis in
         degrees, Chamfer distance of whole objects (units x 1000; its floor is the samples' spacing).
     """
-    model.eval()
     rows = [_scores(model, batch) for batch in batches]
     scores = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-    scores["chamfer"] = float(np.mean(chamfers(model, gallery, voxels)))
-    model.train()
-    return scores
+    return scores | {"chamfer": float(np.mean(chamfers(model, gallery, voxels)))}
 
 
 def _scores(model: KinematicVae, batch: ShapeBatch) -> dict[str, float]:
