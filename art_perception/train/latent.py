@@ -20,7 +20,7 @@ from art_perception.models.latent_diffusion import FastSamplerConfig, LatentNetw
 from art_perception.train.curve import LATENT_PANELS
 from art_perception.train.pose import see
 from art_perception.train.run import BatchOptimisation
-from art_perception.train.stage import Stage, Start, check_sizes
+from art_perception.train.stage import Stage, Start, started
 from art_perception.train.validate_latent import Gallery, surfaces, validate_latent
 from art_perception.types import ShapeBatch
 
@@ -113,10 +113,9 @@ def start_latent(path: Path, recipe: LatentRecipe, prior: KinematicVae) -> Start
         UsageError: the latent cannot be cut into as many tokens as the recipe says.
     """
     model, about = load_latent_network(path)
-    check_sizes(path, (model.config, _sized(recipe, prior).model), (model.categories, prior.categories))
     if model.prior != fingerprint(prior):
         raise CheckpointError(f"{path} was trained with another shape prior: give that one as --vae")
-    return Start(model, about.get("sources", []))
+    return started(path, model, about, _sized(recipe, prior).model, prior.categories)
 
 
 def _sized(recipe: LatentRecipe, prior: KinematicVae) -> LatentRecipe:

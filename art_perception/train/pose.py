@@ -24,7 +24,7 @@ from art_perception.models.pose_diffusion import (
 )
 from art_perception.train.curve import POSE_PANELS
 from art_perception.train.run import BatchOptimisation
-from art_perception.train.stage import Stage, Start, check_sizes
+from art_perception.train.stage import Stage, Start, started
 from art_perception.train.vae import KNOWN
 from art_perception.train.validate_pose import validate_pose
 from art_perception.types import ShapeBatch, ViewBatch
@@ -95,8 +95,7 @@ def start_pose(path: Path, recipe: PoseRecipe) -> Start[PoseNetwork]:
         CheckpointError: ``path`` holds no pose and joint diffusion, or one of other sizes or categories.
     """
     model, about = load_pose_network(path)
-    check_sizes(path, (model.config, recipe.model), (model.categories, KNOWN))
-    return Start(model, about.get("sources", []))
+    return started(path, model, about, recipe.model, KNOWN)
 
 
 def see(

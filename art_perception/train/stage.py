@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -97,14 +97,24 @@ class _Objective(nn.Module):
         return self.stage.losses(self.model, batch, generator)
 
 
-def check_sizes(path: Path, *pairs: tuple[Any, Any]) -> None:
-    """Refuse weights to begin with whose sizes (found, wanted) differ from the recipe's.
+def started(path: Path, network: N, about: Mapping[str, Any], sizes: Any, categories: Any) -> Start[N]:
+    """Begin with the network read from ``path``.
+
+    Args:
+        path: where it comes from.
+        network: what to begin with.
+        about: what is written about it.
+        sizes: what it must have been made with.
+        categories: likewise.
 
     Raises:
-        CheckpointError: they do.
+        CheckpointError: it was made with others.
     """
-    if any(found != wanted for found, wanted in pairs):
+    if network.config != sizes:
         raise CheckpointError(f"{path} holds a network of other sizes: choose the preset it was trained with")
+    if network.categories != categories:
+        raise CheckpointError(f"{path} knows other categories: start from weights of this version")
+    return Start(network, about.get("sources", []))
 
 
 def train_stage(stage: Stage, out: Path, device: str, report: Callable[[dict[str, float]], None] | None = None) -> Path:

@@ -20,7 +20,7 @@ from art_perception.models.kinematic_vae import (
 )
 from art_perception.train.curve import VAE_PANELS
 from art_perception.train.run import BatchOptimisation
-from art_perception.train.stage import Stage, Start, check_sizes
+from art_perception.train.stage import Stage, Start, started
 from art_perception.train.validate_vae import validate_vae
 from art_perception.types import JointType, ShapeBatch
 
@@ -91,8 +91,7 @@ def start_vae(path: Path, recipe: VaeRecipe) -> Start[KinematicVae]:
         CheckpointError: ``path`` holds no shape prior, or one of other sizes or categories.
     """
     model, about = load_kinematic_vae(path)
-    check_sizes(path, (model.config, recipe.model), (model.categories, KNOWN))
-    return Start(model, about.get("sources", []))
+    return started(path, model, about, recipe.model, KNOWN)
 
 
 def _validation(bank: ShapeBank, recipe: VaeRecipe, device: str) -> tuple[list[ShapeBatch], ShapeBatch]:
