@@ -108,7 +108,7 @@ def _categories(sizes: Mapping[str, Any]) -> tuple[CategoryInfo, ...]:
 def _with_encoder(model: Mapping[str, Any]) -> dict[str, Any]:
     """Sizes with the point encoder's own, whose tuples JSON turned into lists."""
     encoder: dict[str, Any] = dict(model["encoder"])
-    sizes = {name: tuple(v) if isinstance(v, list) else v for name, v in encoder.items()}
+    sizes: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in encoder.items()}
     return {**model, "encoder": PointEncoderConfig(**sizes)}
 
 
