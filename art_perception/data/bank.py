@@ -22,7 +22,6 @@ from art_perception.data.partnet import load_asset
 from art_perception.data.strokes import observable_joints
 from art_perception.errors import ObjectError
 from art_perception.geometry.screw import twist_of_joint
-from art_perception.types import JointType
 
 POINTS = 4608
 HELD_OUT = 900_000
@@ -235,8 +234,3 @@ def _unpacked(data: Mapping[str, np.ndarray]) -> Bank:
         part=data["part"].astype(np.int64),
         joints=tuple(Joints(*row) for row in zip(*columns, strict=True)),
     )
-
-
-def type_of(joints: Joints, k: int) -> JointType:
-    """Type of joint ``k``."""
-    return JointType.REVOLUTE if joints.revolute[k] else JointType.PRISMATIC

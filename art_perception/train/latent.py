@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from art_perception.data.clouds import CloudsConfig, choose, draw_shapes
+from art_perception.data.clouds import CloudsConfig, choose, draw_shapes, one_of_each
 from art_perception.data.partial import ViewsConfig
 from art_perception.data.shape_bank import ShapeBank
 from art_perception.errors import CheckpointError, UsageError
@@ -21,7 +21,8 @@ from art_perception.train.curve import LATENT_PANELS
 from art_perception.train.pose import see
 from art_perception.train.run import BatchOptimisation
 from art_perception.train.stage import Stage, Start, started
-from art_perception.train.validate_latent import Gallery, surfaces, validate_latent
+from art_perception.train.validate_latent import Gallery, validate_latent
+from art_perception.train.validate_vae import surfaces
 from art_perception.types import ShapeBatch
 
 _CENSUS = 512  # objects whose latents give mean and spread
@@ -154,7 +155,7 @@ def disturbed(canonical: Tensor, config: DisturbanceConfig, rng: np.random.Gener
 def _gallery(bank: ShapeBank, recipe: LatentRecipe, prior: KinematicVae, device: str) -> Gallery:
     """One held-out object per category: the same ones, seen the same way, every time."""
     rng = np.random.default_rng(80)
-    index = np.array([np.flatnonzero(bank.category == c)[0] for c in np.unique(bank.category)])
+    index = one_of_each(bank)
     clouds = replace(recipe.clouds, labelled=_GALLERY_POINTS)
     shapes, views = see(bank, index, recipe.views, clouds, rng, device)
     z = true_latents(prior, shapes)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from art_perception.data.categories import CATEGORIES
-from art_perception.data.clouds import CloudsConfig, choose, draw_shapes
+from art_perception.data.clouds import CloudsConfig, choose, draw_shapes, one_of_each
 from art_perception.data.shape_bank import ShapeBank
 from art_perception.models.checkpoint import load_kinematic_vae
 from art_perception.models.kinematic_vae import (
@@ -99,9 +99,8 @@ def _validation(bank: ShapeBank, recipe: VaeRecipe, device: str) -> tuple[list[S
     rng = np.random.default_rng(77)
     index = choose(bank, recipe.train.validation_objects, rng)
     chunks = np.array_split(index, max(1, len(index) // 16))
-    meshed = np.array([np.flatnonzero(bank.category == c)[0] for c in np.unique(bank.category)])
     gallery = CloudsConfig(points=recipe.clouds.points, labelled=_GALLERY_POINTS, queries=1)
     return (
         [draw_shapes(bank, chunk, recipe.clouds, rng, device) for chunk in chunks],
-        draw_shapes(bank, meshed, gallery, rng, device),
+        draw_shapes(bank, one_of_each(bank), gallery, rng, device),
     )
