@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from art_perception.errors import CheckpointError
 from art_perception.models.kinematic_vae import CategoryInfo, KinematicVae, KinematicVaeConfig
@@ -29,11 +29,7 @@ _Network = TypeVar("_Network", bound=nn.Module)
 
 def save_network(path: Path, model: Network, about: Mapping[str, Any]) -> None:
     """Write weights, sizes and ``about`` (what it was trained on, its metrics) as one file, atomically."""
-    staging = path.with_suffix(".partial")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, staging, {"config": json.dumps(_sizes(model)), "about": json.dumps(dict(about))})
-    staging.chmod(0o644)  # safetensors makes files that only their owner can read
-    staging.replace(path)
+    _save(path, model.state_dict(), _sizes(model), about)
 
 
 def load_sim2art(path: Path) -> tuple[Sim2Art, dict[str, Any]]:
@@ -110,6 +106,14 @@ def _with_encoder(model: Mapping[str, Any]) -> dict[str, Any]:
     encoder: dict[str, Any] = dict(model["encoder"])
     sizes: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in encoder.items()}
     return {**model, "encoder": PointEncoderConfig(**sizes)}
+
+
+def _save(path: Path, weights: Mapping[str, Tensor], sizes: dict[str, Any], about: Mapping[str, Any]) -> None:
+    staging = path.with_suffix(".partial")
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    save_file(tensors, staging, {"config": json.dumps(sizes), "about": json.dumps(dict(about))})
+    staging.chmod(0o644)  # safetensors makes files that only their owner can read
+    staging.replace(path)
 
 
 def _load(path: Path, name: str, build: Callable[[dict[str, Any]], _Network]) -> tuple[_Network, dict[str, Any]]:
