@@ -121,14 +121,17 @@ def _numbers(row: str, trial: _Trial, samples: int, rng: np.random.Generator) ->
     if row == "floor":
         return floor(trial.seen.true, rng), None
     try:
-        start = time.perf_counter()
+        start, start_processor = time.perf_counter(), time.process_time()
         found = trial.estimate(row)
-        seconds = time.perf_counter() - start
+        times = {
+            "seconds": time.perf_counter() - start,
+            "processor_seconds": time.process_time() - start_processor,
+        }
     except ArtPerceptionError as error:
         return FAILED, str(error)
     except Exception as bug:  # costs this view's row, and is told there
         return FAILED, f"{type(bug).__name__}: {bug}"
-    return score(found, trial.seen.true, samples, rng) | {"seconds": seconds}, None
+    return score(found, trial.seen.true, samples, rng) | times, None
 
 
 class _Trial:

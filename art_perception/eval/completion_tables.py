@@ -165,10 +165,10 @@ one diagonal.
 
 *Hidden* is the share of the surface facing the camera that it does not see, behind the object itself or an
 obstacle. Rotations are compared as they are. Where a half-turn leaves the surface where it is (within 0.5 % of the
-diagonal; *symmetric*), as with the halves of scissors and laptops that change roles, only what is drawn on a part
-can tell which is which; the error up to such half-turns stands beside. *Turned*: wrong by more than 90 deg. Axes
-are signed, the sign says which way opens. Axis position is measured at the moving part. A view without result
-counts 1000 in distances, 180 deg, 100 %.
+diagonal; *symmetric*), as with scissors turned over and laptops whose halves change roles, the geometry cannot tell
+which half is the base, only which way up cameras usually see it; the error up to such half-turns stands beside.
+*Turned*: wrong by more than 90 deg. Axes are signed, the sign says which way opens. Axis position is measured at the
+moving part. A view without result counts 1000 in distances, 180 deg, 100 %, and in nothing else.
 """
 _STAGES = """
 CD-w per category; *in place* where the pose is not the true one. What the shape prior cannot say at all is in the
@@ -196,15 +196,23 @@ def at_levels(scores: Sequence[Scored]) -> dict[str, list[Scored]]:
 def rounds_table(rows: Mapping[str, Sequence[Scored]], memory: Mapping[str, float]) -> str:
     """GitHub table with one line per round: errors, seconds in all and of the round alone, peak memory."""
     columns = {key: title for key, title in _SHORT.items() if key != "rotation_median"}
-    lines = [["round", *columns.values(), "s / view", "s / round", "peak MB"]]
+    lines = [["round", *columns.values(), "s / view", "s / round", "processor s / view", "peak MB"]]
     before = 0.0
     for k, (row, own) in enumerate(rows.items()):
-        seconds = float(np.mean([s.numbers["seconds"] for s in own if "seconds" in s.numbers] or [np.nan]))
+        seconds, processor = (_mean(own, key) for key in ("seconds", "processor_seconds"))
         alone = f"{seconds - before:.2f}" if k else "-"
         peak = f"{memory[row]:.0f}" if row in memory else "-"
-        lines.append([row.removeprefix("round_"), *_cells(own, columns), f"{seconds:.2f}", alone, peak])
+        lines.append(
+            [row.removeprefix("round_"), *_cells(own, columns), f"{seconds:.2f}", alone, f"{processor:.2f}", peak]
+        )
         before = seconds
     return markdown_lines(lines)
+
+
+def _mean(scores: Sequence[Scored], key: str) -> float:
+    """Mean over the views that have it, NaN for none."""
+    values = [s.numbers[key] for s in scores if key in s.numbers]
+    return float(np.mean(values)) if values else float("nan")
 
 
 def stage_table(rows: Mapping[str, Sequence[Scored]], rounds: Sequence[str]) -> str:
