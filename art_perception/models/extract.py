@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 
 from art_perception.geometry.mesh import empty_mesh
-from art_perception.geometry.voxels import Grid, grid_around, refine, surface, tidy
+from art_perception.geometry.voxels import Distance, Grid, grid_around, near_surface, surface, tidy
 from art_perception.models.kinematic_vae import KinematicVae, Shape
 from art_perception.types import Mesh
 
@@ -33,7 +31,7 @@ def extract_part(model: KinematicVae, shape: Shape, b: int, k: int, resolution: 
     return mesh_of_field(distance, resolution)
 
 
-def mesh_of_field(distance: Callable[[np.ndarray], np.ndarray], resolution: int) -> Mesh:
+def mesh_of_field(distance: Distance, resolution: int) -> Mesh:
     """Zero level set of a distance field of points (N, 3) float32 -> (N,) inside the canonical unit cube."""
     overview = Grid(np.full(3, -_HALF), 2 * _HALF / (_COARSE - 1), (_COARSE,) * 3)
     everywhere = np.arange(_COARSE**3)
@@ -43,17 +41,5 @@ def mesh_of_field(distance: Callable[[np.ndarray], np.ndarray], resolution: int)
     around = overview.positions(everywhere[near])
     voxel = float(np.ptp(around, axis=0).max()) / (resolution - 1)
     grid = grid_around(around, voxel, overview.voxel_m)
-    field = _near_surface(distance, grid)
+    field = near_surface(distance, grid)
     return surface(tidy(field, (np.abs(field) < voxel).astype(float), 0.05), grid)
-
-
-def _near_surface(distance: Callable[[np.ndarray], np.ndarray], grid: Grid) -> np.ndarray:
-    """Field on a grid, exact near its zero, interpolated from coarser grids elsewhere."""
-    coarse = grid.coarser(4)
-    field = distance(coarse.positions(np.arange(np.prod(coarse.shape)))).reshape(coarse.shape)
-    for factor in (2, 1):
-        finer = grid.coarser(factor)
-        field = refine(field, 2, finer.shape).astype(np.float32)
-        near = np.flatnonzero(np.abs(field) < 2 * np.sqrt(3) * finer.voxel_m)
-        field.ravel()[near] = distance(finer.positions(near))
-    return field
