@@ -34,6 +34,7 @@ from art_perception.models.kinematic_vae import KinematicVaeConfig
 from art_perception.models.latent_diffusion import LatentNetworkConfig
 from art_perception.models.point_encoder import PointEncoderConfig
 from art_perception.models.pose_diffusion import PoseLoss, PoseNetworkConfig
+from art_perception.train.census import CensusConfig, take_census
 from art_perception.train.latent import LatentRecipe, LatentTrainConfig, train_latent
 from art_perception.train.pose import PoseRecipe, PoseTrainConfig, train_pose
 from art_perception.train.run import world
@@ -72,8 +73,9 @@ class Kinediff3dOptions:
     """Which network."""
     out: Path
     """Folder for packed shapes, weights, state and learning curve."""
-    stage: Literal["vae", "pose", "latent"] = "vae"
-    """``vae``: the shape prior; ``pose``: pose and joints from one view; ``latent``: the shape from one view."""
+    stage: Literal["vae", "pose", "latent", "census"] = "vae"
+    """``vae``: the shape prior; ``pose``: pose and joints from one view; ``latent``: the shape from one view;
+    ``census``: no training, what `art-perception generate` draws new objects from."""
     preset: Literal["cpu", "gpu"] = "cpu"
     """``cpu``: a network that trains in hours on two cores; ``gpu``: a larger one. It sets the recipe's defaults."""
     assets: Path | None = None
@@ -134,7 +136,16 @@ class _GpuLatentOptions(_LatentOptions):
     recipe: LatentRecipe = GPU_LATENT
 
 
-Options = _VaeOptions | _PoseOptions | _LatentOptions
+@dataclass(frozen=True, slots=True)
+class _CensusOptions(Kinediff3dOptions):
+    __doc__ = Kinediff3dOptions.__doc__
+
+    vae: Path = field(kw_only=True)
+    """Weights of the shape prior whose objects are counted."""
+    census: CensusConfig = field(default_factory=CensusConfig)
+
+
+Options = _VaeOptions | _PoseOptions | _LatentOptions | _CensusOptions
 _CLASSES: dict[tuple[str, str], type[Options]] = {
     ("vae", "cpu"): _VaeOptions,
     ("vae", "gpu"): _GpuVaeOptions,
@@ -142,6 +153,8 @@ _CLASSES: dict[tuple[str, str], type[Options]] = {
     ("pose", "gpu"): _GpuPoseOptions,
     ("latent", "cpu"): _LatentOptions,
     ("latent", "gpu"): _GpuLatentOptions,
+    ("census", "cpu"): _CensusOptions,
+    ("census", "gpu"): _CensusOptions,
 }
 
 
@@ -150,13 +163,16 @@ def main(arguments: list[str]) -> int:
     options = read_options(arguments)
     if options.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda was asked for but torch finds no GPU: use --device cpu")
-    start = options.vae if isinstance(options, _LatentOptions) else getattr(options, "init", None)
+    start = options.vae if isinstance(options, _LatentOptions | _CensusOptions) else getattr(options, "init", None)
     if start is not None:
         load_kinematic_vae(start)  # a wrong file is said before shapes are packed for minutes
     rank, processes = world(options.device)
     if options.device == "cpu" and processes > 1:
         torch.set_num_threads(1)
     training = packed(options, "train", options.seeds, options.shapes).from_sources(options.sources)
+    if isinstance(options, _CensusOptions):
+        print(f"census:  {take_census(options.vae, training, options.census, options.out)}")
+        return 0
     held_out = packed(options, "val", max(1, options.seeds // 16), replace(options.shapes, points=HELD_OUT_POINTS))
     path = _trained(options, training, held_out)
     if rank == 0:
@@ -166,7 +182,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _trained(options: Options, training: ShapeBank, held_out: ShapeBank) -> Path:
+def _trained(options: _VaeOptions | _PoseOptions | _LatentOptions, training: ShapeBank, held_out: ShapeBank) -> Path:
     """Run the stage that is asked for."""
     out, device = options.out, options.device
     if isinstance(options, _PoseOptions):
