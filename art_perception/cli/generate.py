@@ -6,9 +6,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import cv2
 import numpy as np
+from tyro.conf import arg
 
 from art_perception.cli.options import parse
 from art_perception.errors import CheckpointError, UsageError
@@ -16,7 +18,7 @@ from art_perception.generate import GenerateConfig, generate
 from art_perception.io.atomic import atomic_directory
 from art_perception.io.results import Result, write_result
 from art_perception.models.census import Census
-from art_perception.models.checkpoint import WEIGHTS, fingerprint, load_census, load_kinematic_vae
+from art_perception.models.checkpoint import SHIPPED, fingerprint, kinediff3d_file, load_census, load_kinematic_vae
 from art_perception.models.kinematic_vae import KinematicVae
 from art_perception.types import ArticulatedObject, Joint, JointType, PriorUse
 from art_perception.urdf.writer import URDF_FILE, write_urdf
@@ -38,18 +40,16 @@ class GenerateOptions:
     """Joint value, rad or metres, 0 = shut: one for all joints, or one per joint. It is written to result.json."""
     size_m: float | None = None
     """Diagonal of the object's bounding box when shut, metres; without it, a usual one."""
-    vae: Path = WEIGHTS / "kinediff3d_vae.safetensors"
-    """Weights of the shape prior."""
-    census: Path = WEIGHTS / "kinediff3d_census.safetensors"
-    """Where the latents of its training objects lie (`train kinediff3d --stage census`)."""
-    draw: GenerateConfig = field(default_factory=GenerateConfig)
+    weights: str = SHIPPED
+    """Folder with kinediff3d_vae and kinediff3d_census.safetensors; shipped = the package's own."""
+    draw: Annotated[GenerateConfig, arg(name="")] = field(default_factory=GenerateConfig)
 
 
 def main(arguments: list[str]) -> int:
     """Entry point of the command."""
     options = parse(GenerateOptions, "generate", arguments)
     start = time.perf_counter()
-    prior, census = load_prior(options.vae, options.census)
+    prior, census = load_prior(options.weights)
     if options.size_m is not None and not 0.01 <= options.size_m <= 10:
         raise UsageError(f"--size-m {options.size_m:g} is no size of an object: give 0.01 to 10 metres")
     with atomic_directory(options.out) as folder:
@@ -65,12 +65,13 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def load_prior(vae: Path, census: Path) -> tuple[KinematicVae, Census]:
+def load_prior(weights: str) -> tuple[KinematicVae, Census]:
     """Read the shape prior and the census of its objects.
 
     Raises:
         CheckpointError: one is missing or none of its kind, or they do not belong together.
     """
+    vae, census = (kinediff3d_file(weights, stage) for stage in ("vae", "census"))
     prior, counted = load_kinematic_vae(vae)[0], load_census(census)[0]
     if counted.prior != fingerprint(prior):
         raise CheckpointError(

@@ -50,7 +50,8 @@ def clear_pieces(
     Args:
         meshes: closed, of the base and then of the child of every joint, at joint values 0.
         joints: their parent is the base.
-        max_pieces, margin_m: as for :func:`convex_pieces`.
+        max_pieces: upper bound of the number of pieces of a part.
+        margin_m: about the roughness of the meshes.
     """
     pieces = [convex_pieces(mesh, max_pieces, margin_m) for mesh in meshes]
     for k, joint in enumerate(joints, 1):
@@ -75,7 +76,7 @@ def cleared(
     Returns:
         The pieces of both, trimmed.
     """
-    D = exp_se3(np.linspace(*limits, _STATES)[:, None] * twist)
+    D = exp_se3(np.linspace(limits[0], limits[1], _STATES)[:, None] * twist)
     fixed, free = list(base), list(moving)
     whole = tuple(sum(signed_volume(piece) for piece in pieces) for pieces in (base, moving))
     for i in range(len(fixed)):

@@ -24,6 +24,9 @@ from art_perception.models.sim2art import Sim2Art, Sim2ArtConfig
 WEIGHTS = Path(__file__).parents[1] / "weights"
 """Where the weights lie that come with the package."""
 
+SHIPPED = "shipped"
+"""Stands for the folder of the package's own weights."""
+
 _Network = TypeVar("_Network", bound=nn.Module)
 _Content = TypeVar("_Content")
 
@@ -136,6 +139,21 @@ def load_census(path: Path) -> tuple[Census, dict[str, Any]]:
         return Census(**values, prior=sizes["prior"])
 
     return _open(path, "kinediff3d --stage census", build)
+
+
+def kinediff3d_file(weights: str, stage: str) -> Path:
+    """Where the network of a stage lies in the folder ``weights``.
+
+    Raises:
+        CheckpointError: it is not there.
+    """
+    path = (WEIGHTS if weights == SHIPPED else Path(weights)) / f"kinediff3d_{stage}.safetensors"
+    if not path.is_file():
+        raise CheckpointError(
+            f"there is no {path}: give the folder that holds it as weights, or train it "
+            f"(`art-perception train kinediff3d --stage {stage}`)"
+        )
+    return path
 
 
 def fingerprint(model: nn.Module) -> int:
