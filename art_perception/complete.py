@@ -22,7 +22,7 @@ from art_perception.models.checkpoint import (
     load_latent_network,
     load_pose_network,
 )
-from art_perception.models.extract import extract_part
+from art_perception.models.extract import extract_parts
 from art_perception.models.kinematic_vae import CategoryInfo, KinematicVae
 from art_perception.models.latent_diffusion import FastSamplerConfig, LatentNetwork, sample_latents
 from art_perception.models.pool import Spread, pooled
@@ -177,7 +177,7 @@ def _completion(
         origin_std_m=size * _array(spread.location[0, :J]),
         hypotheses=_array(T),
         z=_array(z[0]),
-        parts=tuple(transformed(extract_part(prior, shape, 0, k, voxels), resized) for k in range(info.parts)),
+        parts=tuple(transformed(part, resized) for part in extract_parts(prior, shape, 0, voxels)),
     )
 
 
