@@ -30,6 +30,7 @@ from art_perception.models.kinematic_vae import KinematicVaeConfig
 from art_perception.models.latent_diffusion import LatentNetworkConfig
 from art_perception.models.point_encoder import PointEncoderConfig
 from art_perception.models.pose_diffusion import PoseLoss, PoseNetworkConfig
+from art_perception.train.census import CensusConfig, take_census
 from art_perception.train.latent import LatentRecipe, LatentTrainConfig, latent_stage, start_latent
 from art_perception.train.pose import PoseRecipe, PoseTrainConfig, pose_stage, start_pose
 from art_perception.train.stage import Stage
@@ -62,8 +63,9 @@ class Kinediff3dOptions(TrainOptions[R]):
 
     seeds: int = 150
     """Procedural objects per category."""
-    stage: Literal["vae", "pose", "latent"] = "vae"
-    """``vae``: the shape prior; ``pose``: pose and joints from one view; ``latent``: the shape from one view."""
+    stage: Literal["vae", "pose", "latent", "census"] = "vae"
+    """``vae``: the shape prior; ``pose``: pose and joints from one view; ``latent``: the shape from one view;
+    ``census``: no training, what `art-perception generate` draws new objects from."""
     shapes: ShapeBankConfig = field(default_factory=ShapeBankConfig)
     sdf: SdfConfig = field(default_factory=SdfConfig)
 
@@ -76,12 +78,22 @@ class LatentOptions(Kinediff3dOptions[LatentRecipe]):
     """Weights of the shape prior whose latents are learnt."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CensusOptions(Kinediff3dOptions[CensusConfig]):
+    """Count the objects that a shape prior was trained on."""
+
+    vae: Path
+    """Weights of the shape prior whose objects are counted."""
+
+
 Options = Kinediff3dOptions[VaeRecipe] | Kinediff3dOptions[PoseRecipe] | LatentOptions
 
 
 def main(arguments: list[str]) -> int:
     """Entry point of the command."""
     options = read_options(arguments)
+    if isinstance(options, CensusOptions):
+        return _count(options)
     check_device(options.device)
     make = _stage(options)
 
@@ -91,6 +103,13 @@ def main(arguments: list[str]) -> int:
         return make(training, packed(options, "val", max(1, options.seeds // 16), held_out))
 
     return run(options, stage)
+
+
+def _count(options: CensusOptions) -> int:
+    prior = load_kinematic_vae(options.vae)[0]
+    objects = packed(options, "train", options.seeds, options.shapes).from_sources(options.sources)
+    print(f"census:  {take_census(prior, objects, options.recipe, options.out)}")
+    return 0
 
 
 def _stage(options: Options) -> Callable[[ShapeBank, ShapeBank], Stage]:
@@ -106,7 +125,7 @@ def _stage(options: Options) -> Callable[[ShapeBank, ShapeBank], Stage]:
     return partial(vae_stage, recipe, device=device, start=start_vae(init, recipe) if init else None)
 
 
-def read_options(arguments: list[str]) -> Options:
+def read_options(arguments: list[str]) -> Options | CensusOptions:
     """Options of the stage, with the defaults of the preset, that are asked for."""
     gpu = asked(arguments, "preset") == "gpu"
     match asked(arguments, "stage"):
@@ -117,12 +136,15 @@ def read_options(arguments: list[str]) -> Options:
             recipe = GPU_LATENT if gpu else LatentRecipe()
             latent = LatentOptions(network=MISSING, out=MISSING, vae=MISSING, recipe=recipe)
             return parse(LatentOptions, "train", arguments, latent)
+        case "census":
+            census = CensusOptions(network=MISSING, out=MISSING, vae=MISSING, recipe=CensusConfig())
+            return parse(CensusOptions, "train", arguments, census)
         case _:
             vae = Kinediff3dOptions(network=MISSING, out=MISSING, recipe=GPU if gpu else VaeRecipe())
             return parse(Kinediff3dOptions[VaeRecipe], "train", arguments, vae)
 
 
-def packed(options: Options, split: str, seeds: int, config: ShapeBankConfig) -> ShapeBank:
+def packed(options: Options | CensusOptions, split: str, seeds: int, config: ShapeBankConfig) -> ShapeBank:
     """The shapes of a split, made once and kept in the output folder."""
 
     def make() -> ShapeBank:
