@@ -12,10 +12,7 @@ import torch
 from art_perception.complete import CompletionConfig, Networks, complete, load_networks
 from art_perception.errors import ArtPerceptionError, CheckpointError, FrameError, UsageError
 from art_perception.geometry.lie import transform
-from art_perception.models.checkpoint import (
-    fingerprint,
-    save_network,
-)
+from art_perception.models.checkpoint import fingerprint, save_network
 from art_perception.models.kinematic_vae import KinematicVae, KinematicVaeConfig
 from art_perception.models.latent_diffusion import FastSamplerConfig, LatentNetwork, LatentNetworkConfig
 from art_perception.models.point_encoder import PointEncoderConfig
