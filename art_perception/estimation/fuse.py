@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 BOX_FLAT = 0.85  # share of a box's surface that faces along one of three directions,
 BOX_SIDE = 0.05  # and along the second most common of them
+STRAY = 1.0  # percent of measured points at either end that do not count for a part's outline
 CONFIRMED = 0.075  # share of the views that must have measured a surface; fewer are wrong labels
 FREE_FACTOR = 3  # free space is found on a grid coarser by this
 SHEET = 0.6  # thickness of a sheet seen from both sides, in truncations
@@ -349,14 +350,19 @@ def _gradients(field: np.ndarray, cells: np.ndarray) -> np.ndarray:
 
 
 def _outline(measured: np.ndarray, normals: np.ndarray) -> np.ndarray:
-    """Planes (P, 4) around measured points: the bounding box of what looks like a box, else the convex hull."""
+    """Planes (P, 4) around measured points: the bounding box of what looks like a box, else the convex hull.
+
+    Points of the outermost ``STRAY`` percent along each of three directions are not trusted: few wrong labels would
+    make a balloon of a door.
+    """
     if len(normals) > 50:
         sample = normals[:: max(1, len(normals) // 2000)]
         axes = flat_directions(sample, np.ones(len(sample)))
         along = np.abs(sample @ axes.T) > 0.9
+        low, high = np.percentile(measured @ axes.T, [STRAY, 100 - STRAY], axis=0)
         if along.any(-1).mean() > BOX_FLAT and np.sort(along.mean(0))[1] > BOX_SIDE:
-            low, high = np.percentile(measured @ axes.T, [0.2, 99.8], axis=0)
             return np.block([[axes, -high[:, None]], [-axes, low[:, None]]]).astype(np.float32)
+        measured = measured[((measured @ axes.T >= low) & (measured @ axes.T <= high)).all(-1)]
     try:
         planes = ConvexHull(measured).equations.astype(np.float32)
     except QhullError:
