@@ -23,7 +23,7 @@ from art_perception.estimation.prior_fill import MeasuredSurface, Prior, PriorFi
 from art_perception.geometry.camera import rays
 from art_perception.geometry.convex import convex_pieces, flat_directions
 from art_perception.geometry.lie import inverse, transform
-from art_perception.geometry.mesh import empty_mesh, sample_surface, simplified, smoothed
+from art_perception.geometry.mesh import empty_mesh, sample_oriented, simplified, smoothed
 from art_perception.geometry.voxels import Distance, Grid, grid_around, keep_large, refine, surface, tidy
 from art_perception.types import Mesh, Part, PartMotion, Window
 
@@ -33,6 +33,7 @@ BOX_FLAT = 0.85  # share of a box's surface that faces along one of three direct
 BOX_SIDE = 0.05  # and along the second most common of them
 STRAY = 1.0  # percent of measured points at either end that do not count for a part's outline
 CONFIRMED = 0.075  # share of the views that must have measured a surface; fewer are wrong labels
+PRIOR_WEIGHT = 0.05  # of a prior's surface against a measured one, when islands are looked for
 FREE_FACTOR = 3  # free space is found on a grid coarser by this
 SHEET = 0.6  # thickness of a sheet seen from both sides, in truncations
 
@@ -85,6 +86,15 @@ class _Measured:
     colors: np.ndarray
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Completion:
+    """A prior's part: signed distance to it, metres, places (N, 3) on and in it, and the object's diagonal."""
+
+    distance: Distance
+    places: np.ndarray
+    size_m: float
+
+
 def fuse_parts(
     window: Window, motion: PartMotion, config: FuseConfig | None = None, prior: Prior | None = None
 ) -> tuple[Part, ...]:
@@ -104,68 +114,53 @@ def fuse_parts(
     views = depth_views(window, motion, config.max_frames)
     names = ["base", *(joint.child for joint in motion.joints)]
     points = [_measured_points(k, views, config.min_share) for k in range(len(names))]
-    known = np.concatenate(points)
-    parts = []
-    for k, name in enumerate(names):
-        own = points[k] if len(points[k]) >= config.min_pixels else points[k][:0]
-        if prior is not None and len(known):
-            parts.append(_completed_part(name, k, own, known, views, partial(prior, k), config))
-        elif len(own):
-            parts.append(_measured_part(name, k, own, views, config))
-        else:
-            log.warning("part '%s' has %d measured points, too few for a mesh", name, len(points[k]))
-            parts.append(Part(name, empty_mesh(), (), 0.0))
-    return tuple(parts)
+    completions = [_completion(k, prior, np.concatenate(points), config) for k in range(len(names))]
+    return tuple(_fuse_part(name, k, points[k], completions[k], views, config) for k, name in enumerate(names))
 
 
-def _measured_part(name: str, label: int, points: np.ndarray, views: list[DepthView], config: FuseConfig) -> Part:
-    """A part of points (N, 3), closed by a box or convex hull."""
-    grid = _grid(points, config)
-    seen, measured = _measure(points, grid, label, views, config)
-    confirmed = seen[measured.surface.ravel()[seen]]
-    planes = _outline(grid.positions(confirmed), _cell_normals(measured.field, confirmed))
-    fill = _box_fill(grid, planes, _free_space(grid, views, label, config), config)
-    return _part(name, grid, measured, fill, measured.surface, seen, config)
+def _completion(label: int, prior: Prior | None, object_points: np.ndarray, config: FuseConfig) -> _Completion | None:
+    """What the prior knows of a part; None when that is nothing."""
+    if prior is None or not len(object_points):
+        return None
+    distance = partial(prior, label)
+    places = extent(distance, object_points, config.prior)
+    size_m = float(np.linalg.norm(np.ptp(object_points, axis=0)))
+    return _Completion(distance, places, size_m) if len(places) else None
 
 
-def _completed_part(
+def _fuse_part(
     name: str,
     label: int,
     points: np.ndarray,
-    object_points: np.ndarray,
+    completion: _Completion | None,
     views: list[DepthView],
-    distance: Distance,
     config: FuseConfig,
 ) -> Part:
-    """A part of points (N, 3), maybe none, filled by a prior; ``object_points`` say how large the object is."""
-    around = np.concatenate([points, extent(distance, object_points, config.prior)])
+    """A part of measured points (N, 3), filled by its completion, or by a box or convex hull without one."""
+    if len(points) < config.min_pixels:
+        source = (
+            "too few for a mesh" if completion is None else "too few to be used: its mesh comes from the shape prior"
+        )
+        log.warning("part '%s' has %d measured points, %s", name, len(points), source)
+        points = points[:0]
+    around = points if completion is None else np.concatenate([points, completion.places])
     if not len(around):
-        log.warning("part '%s' has too few measured points for a mesh, and the shape prior knows nothing of it", name)
         return Part(name, empty_mesh(), (), 0.0)
     grid = _grid(around, config)
     seen, measured = _measure(points, grid, label, views, config)
-    size_m = float(np.linalg.norm(np.ptp(object_points, axis=0)))
-    fill = _prior_fill(grid, measured, distance, _free_space(grid, views, label, config), size_m, config)
-    weight = measured.surface if measured.surface.any() else np.abs(fill) < 1
-    return _part(name, grid, measured, fill, weight, seen, config)
-
-
-def _part(
-    name: str,
-    grid: Grid,
-    measured: _Measured,
-    fill: np.ndarray,
-    weight: np.ndarray,
-    seen: np.ndarray,
-    config: FuseConfig,
-) -> Part:
-    """Mesh and collision pieces of measured and filled space; pieces of little ``weight`` are crumbs."""
+    met = _measured_surface(measured, grid, config.truncation_voxels * grid.voxel_m)
+    free = _free_space(grid, views, label, config)
+    if completion is None:
+        weight, fill = measured.surface, _box_fill(grid, seen, measured, free, config)
+    else:
+        fill = _prior_fill(grid, met, completion, free, config)
+        weight = measured.surface + PRIOR_WEIGHT * (np.abs(fill) < 0.5)
     field = _with_sheets(_closed(measured.field, fill), measured.shell)
     mesh = smoothed(surface(tidy(field, weight, config.min_share), grid), 6)
     mesh = simplified(mesh, 0.1 * grid.voxel_m, config.max_faces)
     mesh = replace(mesh, colors=_vertex_colors(mesh, measured))
     pieces = convex_pieces(mesh, config.max_pieces, 0.75 * grid.voxel_m)
-    return Part(name, mesh, pieces, _observed_share(mesh, grid.positions(seen), grid.voxel_m))
+    return Part(name, mesh, pieces, _observed_share(mesh, met, grid.voxel_m))
 
 
 def _measured_points(label: int, views: list[DepthView], min_share: float, max_per_frame: int = 20_000) -> np.ndarray:
@@ -290,8 +285,10 @@ def _integrate(grid: Grid, band: np.ndarray, label: int, views: list[DepthView],
     )
 
 
-def _box_fill(grid: Grid, planes: np.ndarray, free: np.ndarray, config: FuseConfig) -> np.ndarray:
+def _box_fill(grid: Grid, seen: np.ndarray, measured: _Measured, free: np.ndarray, config: FuseConfig) -> np.ndarray:
     """Field of the unmeasured space: solid inside the outline of the measured cells where no ray has passed."""
+    confirmed = seen[measured.surface.ravel()[seen]]
+    planes = _outline(grid.positions(confirmed), _cell_normals(measured.field, confirmed))
     coarse = grid.coarser(FREE_FACTOR)
     points = coarse.positions(np.arange(np.prod(coarse.shape)))
     outside = _distance_outside(planes, points).reshape(coarse.shape) / (config.truncation_voxels * grid.voxel_m)
@@ -299,11 +296,11 @@ def _box_fill(grid: Grid, planes: np.ndarray, free: np.ndarray, config: FuseConf
 
 
 def _prior_fill(
-    grid: Grid, measured: _Measured, distance: Distance, free: np.ndarray, size_m: float, config: FuseConfig
+    grid: Grid, met: MeasuredSurface, completion: _Completion, free: np.ndarray, config: FuseConfig
 ) -> np.ndarray:
     """Field of the unmeasured space: the prior, bent to meet the measured surface, where no ray has passed."""
+    bent = bent_field(completion.distance, grid, met, completion.size_m, config.prior)
     truncation = config.truncation_voxels * grid.voxel_m
-    bent = bent_field(distance, grid, _measured_surface(measured, grid, truncation), size_m, config.prior)
     return np.clip(np.maximum(bent / truncation, refine(free, FREE_FACTOR, grid.shape)), -1, 1)
 
 
@@ -387,10 +384,14 @@ def _vertex_colors(mesh: Mesh, measured: _Measured) -> np.ndarray | None:
     return measured.colors[nearest].round().astype(np.uint8)
 
 
-def _observed_share(mesh: Mesh, measured: np.ndarray, voxel_m: float, samples: int = 4000) -> float:
-    """Share of the surface within 1.5 voxels of a measured point."""
-    points = sample_surface(mesh, samples, np.random.default_rng(0))
-    if not len(points):
+def _observed_share(mesh: Mesh, measured: MeasuredSurface, voxel_m: float, samples: int = 4000) -> float:
+    """Share of the surface within 1.5 voxels of a measured one that faces the same way.
+
+    A normal that differs by 1 counts like a voxel, so that the back of a thin sheet is not taken for its front.
+    """
+    points, normals = sample_oriented(mesh, samples, np.random.default_rng(0))
+    if not len(points) or not len(measured.points):
         return 0.0
-    distance, _ = cKDTree(measured).query(points, distance_upper_bound=1.5 * voxel_m)
+    tree = cKDTree(np.hstack([measured.points, voxel_m * measured.normals]))
+    distance, _ = tree.query(np.hstack([points, voxel_m * normals]), distance_upper_bound=1.5 * voxel_m)
     return float(np.isfinite(distance).mean())

@@ -35,7 +35,7 @@ class PriorFillConfig:
     """Samples along the longest side when the prior's extent is looked for."""
     max_shift: float = 0.08
     """Largest distance to the measured surface that is bent away, in diagonals; further off the prior stays."""
-    scales: tuple[float, ...] = (0.3, 0.06)
+    scales: tuple[float, ...] = (0.5, 0.15, 0.05)
     """Widths of the displacements, in diagonals, one after the other."""
     normal_weight: float = 0.1
     """What a difference of normals by 1 counts when surfaces are compared, in diagonals."""
