@@ -1,11 +1,10 @@
 """From depth images and part motion to one closed mesh per part.
 
-Every frame is integrated into a truncated signed distance field in the part's own frame, through the part's estimated
-displacement, from the pixels labelled as that part only (Curless & Levoy 1996; weights fall off behind the surface as
-in Bylow et al. 2013). What no ray has measured is filled: solid inside the bounding box (of boxes) or the convex hull
-of the measured points, unless rays to any later surface have passed through it. So a door seen from one side becomes a
-thin slab, and a body seen from the front is closed without growing beyond what was measured. With a shape prior its
-completed part takes the place of box and hull, and may reach beyond the measured points (``estimation/prior_fill.py``).
+The depth of every frame is integrated into a signed distance field in the part's own frame (``measured.py``). What no
+ray has measured is filled: solid inside the bounding box (of boxes) or the convex hull of the measured points, unless
+rays to any later surface have passed through it. So a door seen from one side becomes a thin slab, and a body seen from
+the front is closed without growing beyond what was measured. With a shape prior its completed part takes the place of
+box and hull, and may reach beyond the measured points (``prior_fill.py``).
 """
 
 from __future__ import annotations
@@ -18,13 +17,12 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError, cKDTree
 
-from art_perception.estimation.depth_view import DepthView, depth_at, depth_views, look_up, octant
-from art_perception.estimation.prior_fill import MeasuredSurface, Prior, PriorFillConfig, bent_field, extent
-from art_perception.geometry.camera import rays
+from art_perception.estimation.depth_view import DepthView, depth_views, look_up
+from art_perception.estimation.measured import Measured, Oriented, gradients, measure, measured_points, oriented
+from art_perception.estimation.prior_fill import Prior, PriorFillConfig, bent_field, extent
 from art_perception.geometry.convex import convex_pieces, flat_directions
-from art_perception.geometry.lie import inverse, transform
 from art_perception.geometry.mesh import empty_mesh, sample_oriented, simplified, smoothed
-from art_perception.geometry.voxels import Distance, Grid, grid_around, keep_large, refine, surface, tidy
+from art_perception.geometry.voxels import Distance, Grid, grid_around, refine, surface, tidy
 from art_perception.types import Mesh, Part, PartMotion, Window
 
 log = logging.getLogger(__name__)
@@ -32,10 +30,8 @@ log = logging.getLogger(__name__)
 BOX_FLAT = 0.85  # share of a box's surface that faces along one of three directions,
 BOX_SIDE = 0.05  # and along the second most common of them
 STRAY = 1.0  # percent of measured points at either end that do not count for a part's outline
-CONFIRMED = 0.075  # share of the views that must have measured a surface; fewer are wrong labels
 PRIOR_WEIGHT = 0.05  # of a prior's surface against a measured one, when islands are looked for
 FREE_FACTOR = 3  # free space is found on a grid coarser by this
-SHEET = 0.6  # thickness of a sheet seen from both sides, in truncations
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,24 +65,6 @@ class FuseConfig:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Measured:
-    """What the depth images say about a part.
-
-    Attributes:
-        field: signed distance in truncations over the whole grid, NaN where unmeasured.
-        shell: same shape: distance to sheets behind the surface as seen from each side alone, inf where unmeasured.
-        surface: same shape, bool: several depth images measured a surface here.
-        positions, colors: (N, 3) cells near the surface and their mean colour.
-    """
-
-    field: np.ndarray
-    shell: np.ndarray
-    surface: np.ndarray
-    positions: np.ndarray
-    colors: np.ndarray
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class _Completion:
     """A prior's part: signed distance to it, metres, places (N, 3) on and in it, and the object's diagonal."""
 
@@ -113,7 +91,7 @@ def fuse_parts(
     config = config or FuseConfig()
     views = depth_views(window, motion, config.max_frames)
     names = ["base", *(joint.child for joint in motion.joints)]
-    points = [_measured_points(k, views, config.min_share) for k in range(len(names))]
+    points = [measured_points(k, views, config.min_share) for k in range(len(names))]
     completions = [_completion(k, prior, np.concatenate(points), config) for k in range(len(names))]
     return tuple(_fuse_part(name, k, points[k], completions[k], views, config) for k, name in enumerate(names))
 
@@ -147,13 +125,14 @@ def _fuse_part(
     if not len(around):
         return Part(name, empty_mesh(), (), 0.0)
     grid = _grid(around, config)
-    seen, measured = _measure(points, grid, label, views, config)
-    met = _measured_surface(measured, grid, config.truncation_voxels * grid.voxel_m)
+    truncation_m = config.truncation_voxels * grid.voxel_m
+    measured = measure(points, grid, label, views, truncation_m, config.min_share)
+    met = oriented(measured, grid, truncation_m)
     free = _free_space(grid, views, label, config)
     if completion is None:
-        weight, fill = measured.surface, _box_fill(grid, seen, measured, free, config)
+        weight, fill = measured.surface, _box_fill(grid, measured, free, truncation_m)
     else:
-        fill = _prior_fill(grid, met, completion, free, config)
+        fill = _prior_fill(grid, met, completion, free, truncation_m, config.prior)
         weight = measured.surface + PRIOR_WEIGHT * (np.abs(fill) < 0.5)
     field = _with_sheets(_closed(measured.field, fill), measured.shell)
     mesh = smoothed(surface(tidy(field, weight, config.min_share), grid), 6)
@@ -161,28 +140,6 @@ def _fuse_part(
     mesh = replace(mesh, colors=_vertex_colors(mesh, measured))
     pieces = convex_pieces(mesh, config.max_pieces, 0.75 * grid.voxel_m)
     return Part(name, mesh, pieces, _observed_share(mesh, met, grid.voxel_m))
-
-
-def _measured_points(label: int, views: list[DepthView], min_share: float, max_per_frame: int = 20_000) -> np.ndarray:
-    """Depth pixels of a part (N, 3) in the part's frame at zero joint values, without far outliers."""
-    clouds = [np.zeros((0, 3))]
-    for view in views:
-        pixel = np.flatnonzero(view.label[:-1] == label)
-        pixel = pixel[:: max(1, len(pixel) // max_per_frame)]
-        local = rays(view.size, view.K).reshape(-1, 3)[pixel] * view.depth_m[pixel, None]
-        clouds.append(transform(inverse(view.T_camera_world @ view.D[label]), local))
-    return _without_outliers(np.concatenate(clouds), min_share)
-
-
-def _without_outliers(points: np.ndarray, min_share: float, cells: int = 50) -> np.ndarray:
-    """Drop clusters of points (N, 3) far smaller than the largest one, so that they do not stretch the grid."""
-    if len(points) < 2:
-        return points
-    size = max(float(np.ptp(points, axis=0).max()) / cells, 1e-3)
-    grid = grid_around(points, size, size)
-    cell = grid.flat_index(points)
-    count = np.bincount(cell, minlength=int(np.prod(grid.shape))).reshape(grid.shape)
-    return points[keep_large(count > 0, count, min_share).ravel()[cell]]
 
 
 def _grid(points: np.ndarray, config: FuseConfig) -> Grid:
@@ -193,115 +150,21 @@ def _grid(points: np.ndarray, config: FuseConfig) -> Grid:
     return grid_around(points, voxel, (config.truncation_voxels + 2) * voxel)
 
 
-def _measure(
-    points: np.ndarray, grid: Grid, label: int, views: list[DepthView], config: FuseConfig
-) -> tuple[np.ndarray, _Measured]:
-    """Flat indices of the cells that hold measured points, and what all views say about those around them."""
-    if not len(points):
-        nothing, nowhere = np.full(grid.shape, np.nan, np.float32), np.zeros((0, 3), np.float32)
-        far, no = np.full(grid.shape, np.inf, np.float32), np.zeros(grid.shape, bool)
-        return np.zeros(0, int), _Measured(nothing, far, no, nowhere, nowhere)
-    seen, band = _measured_cells(points, grid, config)
-    return seen, _integrate(grid, band, label, views, config)
-
-
-def _measured_surface(measured: _Measured, grid: Grid, truncation_m: float) -> MeasuredSurface:
-    """Places on the measured surface, and its normals."""
-    cells = np.flatnonzero(measured.surface)
-    gradient = _gradients(measured.field, cells)
-    length = np.linalg.norm(gradient, axis=-1)
-    keep = np.isfinite(length) & (length > 0)
-    cells, normals = cells[keep], gradient[keep] / length[keep, None]
-    return MeasuredSurface(
-        grid.positions(cells) - truncation_m * measured.field.ravel()[cells, None] * normals, normals
-    )
-
-
-def _measured_cells(points: np.ndarray, grid: Grid, config: FuseConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Flat indices of the cells that hold measured points, and of all cells within the truncation of one."""
-    count = np.bincount(grid.flat_index(points), minlength=np.prod(grid.shape)).reshape(grid.shape)
-    near = ndimage.binary_dilation(count > 0, iterations=2)
-    near = keep_large(near, count, config.min_share)
-    seen = (count > 0) & near
-    band = ndimage.binary_dilation(seen, np.ones((3, 3, 3)), iterations=int(np.ceil(config.truncation_voxels)))
-    return np.flatnonzero(seen), np.flatnonzero(band)
-
-
-class _Sums:
-    """What all views say about the cells near a part's surface, added up view by view."""
-
-    def __init__(self, points: np.ndarray, label: int, truncation_m: float) -> None:
-        count = len(points)
-        self.points, self.label, self.truncation_m = points, label, truncation_m
-        self.axes = np.linalg.svd(points - points.mean(0), full_matrices=False)[2]
-        self.total, self.weight = np.zeros((2, 8, count), np.float32)  # by octant of viewing directions
-        self.color, self.color_weight = np.zeros((count, 3), np.float32), np.zeros(count, np.float32)
-        self.hits, self.near, self.free = np.zeros((3, count), np.int32)
-
-    def add(self, view: DepthView) -> None:
-        seen, index = look_up(view, self.label, self.points)
-        self.free += view.nearest_m[index] - seen[:, 2] > 2 * self.truncation_m
-        own = np.flatnonzero(view.label[index] == self.label)
-        seen, index = seen[own], index[own]
-        d = (depth_at(view, seen, index) - seen[:, 2]) * view.slant[index] / self.truncation_m
-        measured = d > -1
-        own, index, z, d = own[measured], index[measured], seen[measured, 2], d[measured]
-        w = np.minimum(1 + d, 1) * view.slant[index] / np.maximum(z, 0.1) ** 2
-        side = octant(view, self.label, self.points[own], self.axes)
-        self.total[side, own] += w * np.minimum(d, 1)
-        self.weight[side, own] += w
-        self.hits[own] += 1
-        close = np.abs(d) < 0.4
-        own, index, w = own[close], index[close], w[close]
-        self.color[own] += w[:, None] * view.color[index]
-        self.color_weight[own] += w
-        self.near[own] += 1
-
-
-def _integrate(grid: Grid, band: np.ndarray, label: int, views: list[DepthView], config: FuseConfig) -> _Measured:
-    sums = _Sums(grid.positions(band), label, config.truncation_voxels * grid.voxel_m)
-    for view in views:
-        sums.add(view)
-    known = (sums.hits >= min(2, len(views))) & (sums.free < 3 * sums.hits)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = sums.total.sum(0) / sums.weight.sum(0)
-        sides = sums.total / sums.weight
-    usual = sums.weight > 0.1 * sums.weight.sum(0)
-    sheets = np.where(usual, np.maximum(sides, -SHEET - sides), np.inf).min(0)
-    measured = sums.near >= max(1, CONFIRMED * len(views))
-
-    def spread(values: np.ndarray, default: float) -> np.ndarray:
-        out = np.full(int(np.prod(grid.shape)), default, np.float32)
-        out[band[known]] = values[known]
-        return out.reshape(grid.shape)
-
-    colored = known & (sums.near > 0)
-    return _Measured(
-        spread(mean, np.nan),
-        spread(sheets, np.inf),
-        spread(measured, 0) > 0,
-        sums.points[colored],
-        sums.color[colored] / sums.color_weight[colored, None],
-    )
-
-
-def _box_fill(grid: Grid, seen: np.ndarray, measured: _Measured, free: np.ndarray, config: FuseConfig) -> np.ndarray:
+def _box_fill(grid: Grid, measured: Measured, free: np.ndarray, truncation_m: float) -> np.ndarray:
     """Field of the unmeasured space: solid inside the outline of the measured cells where no ray has passed."""
-    confirmed = seen[measured.surface.ravel()[seen]]
-    planes = _outline(grid.positions(confirmed), _cell_normals(measured.field, confirmed))
+    planes = _outline(grid.positions(measured.confirmed), _cell_normals(measured.field, measured.confirmed))
     coarse = grid.coarser(FREE_FACTOR)
     points = coarse.positions(np.arange(np.prod(coarse.shape)))
-    outside = _distance_outside(planes, points).reshape(coarse.shape) / (config.truncation_voxels * grid.voxel_m)
+    outside = _distance_outside(planes, points).reshape(coarse.shape) / truncation_m
     return np.clip(refine(np.maximum(outside, free), FREE_FACTOR, grid.shape), -1, 1)
 
 
 def _prior_fill(
-    grid: Grid, met: MeasuredSurface, completion: _Completion, free: np.ndarray, config: FuseConfig
+    grid: Grid, met: Oriented, completion: _Completion, free: np.ndarray, truncation_m: float, config: PriorFillConfig
 ) -> np.ndarray:
     """Field of the unmeasured space: the prior, bent to meet the measured surface, where no ray has passed."""
-    bent = bent_field(completion.distance, grid, met, completion.size_m, config.prior)
-    truncation = config.truncation_voxels * grid.voxel_m
-    return np.clip(np.maximum(bent / truncation, refine(free, FREE_FACTOR, grid.shape)), -1, 1)
+    bent = bent_field(completion.distance, grid, met, completion.size_m, config)
+    return np.clip(np.maximum(bent / truncation_m, refine(free, FREE_FACTOR, grid.shape)), -1, 1)
 
 
 def _free_space(grid: Grid, views: list[DepthView], label: int, config: FuseConfig) -> np.ndarray:
@@ -335,15 +198,9 @@ def _with_sheets(field: np.ndarray, shell: np.ndarray) -> np.ndarray:
 
 def _cell_normals(field: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """Normals (N, 3) of the surface at those ``cells`` (flat indices) whose neighbours are measured."""
-    gradient = _gradients(field, cells)
+    gradient = gradients(field, cells)
     gradient = gradient[np.isfinite(gradient).all(-1)]
     return gradient / np.maximum(np.linalg.norm(gradient, axis=-1, keepdims=True), 1e-9)
-
-
-def _gradients(field: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Differences (N, 3) across ``cells`` (flat indices) of a field that has a margin around them."""
-    flat, strides = field.ravel(), np.array(field.strides) // field.itemsize
-    return np.stack([flat[cells + s] - flat[cells - s] for s in strides], -1)
 
 
 def _outline(measured: np.ndarray, normals: np.ndarray) -> np.ndarray:
@@ -376,7 +233,7 @@ def _distance_outside(planes: np.ndarray, points: np.ndarray) -> np.ndarray:
     return out
 
 
-def _vertex_colors(mesh: Mesh, measured: _Measured) -> np.ndarray | None:
+def _vertex_colors(mesh: Mesh, measured: Measured) -> np.ndarray | None:
     """Colour of the measured cell nearest to each vertex, (V, 3) uint8."""
     if not len(measured.positions) or not len(mesh.vertices):
         return None
@@ -384,7 +241,7 @@ def _vertex_colors(mesh: Mesh, measured: _Measured) -> np.ndarray | None:
     return measured.colors[nearest].round().astype(np.uint8)
 
 
-def _observed_share(mesh: Mesh, measured: MeasuredSurface, voxel_m: float, samples: int = 4000) -> float:
+def _observed_share(mesh: Mesh, measured: Oriented, voxel_m: float, samples: int = 4000) -> float:
     """Share of the surface within 1.5 voxels of a measured one that faces the same way.
 
     A normal that differs by 1 counts like a voxel, so that the back of a thin sheet is not taken for its front.
