@@ -197,7 +197,7 @@ def _joints(found: Completion, T_world_camera: np.ndarray, score: float) -> tupl
                 origin=closest_on_line(middle, line, axis) if found.category.revolute else middle,
                 limits=(float(found.limits[k, 0] - found.q[k]), float(found.limits[k, 1] - found.q[k])),
                 valid=bool(confidence >= 0.5),
-                confidence=float(confidence),
+                confidence=round(float(confidence), 4),
                 axis_std_rad=axis_std,
                 origin_std_m=origin_std if found.category.revolute else 0.0,
                 proposed_by="prior",

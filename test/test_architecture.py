@@ -28,7 +28,7 @@ ALLOWED = {
     "pipeline": CORE | {"propose", "prior"} | set(SIBLINGS) - {"eval"},
     "train": CORE | {"data", "models", "eval"},
     "viz": CORE | set(SIBLINGS) | {"pipeline"},
-    "ros": CORE | set(SIBLINGS) | {"pipeline", "viz"},
+    "ros": CORE | set(SIBLINGS) | {"pipeline", "prior", "viz"},
     "cli": CORE | set(SIBLINGS) | {"pipeline", "generate", "viz", "train", "eval.benchmark"},
     "eval.benchmark": CORE | set(SIBLINGS) | {"pipeline", "propose"},
 }

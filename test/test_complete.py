@@ -7,42 +7,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from prior_tools import LATENT, POSE, VAE, untrained
 
 from art_perception.complete import CompletionConfig, Networks, complete, load_networks
 from art_perception.errors import ArtPerceptionError, CheckpointError, FrameError, UsageError
 from art_perception.geometry.lie import transform
 from art_perception.models.checkpoint import (
-    fingerprint,
     save_kinematic_vae,
     save_latent_network,
     save_pose_network,
 )
-from art_perception.models.kinematic_vae import KinematicVae, KinematicVaeConfig
-from art_perception.models.latent_diffusion import FastSamplerConfig, LatentNetwork, LatentNetworkConfig
-from art_perception.models.point_encoder import PointEncoderConfig
-from art_perception.models.pose_diffusion import PoseNetwork, PoseNetworkConfig, SamplerConfig
+from art_perception.models.latent_diffusion import FastSamplerConfig
+from art_perception.models.pose_diffusion import SamplerConfig
 from art_perception.train.vae import KNOWN
 
-ENCODER = PointEncoderConfig((16, 4), (6, 3), width=16)
-VAE = KinematicVaeConfig(latent=4, encoder=16, code=16, width=16, layers=2, bands=2)
-POSE = PoseNetworkConfig(ENCODER, width=32, layers=1)
-LATENT = LatentNetworkConfig(ENCODER, latent=4, tokens=2, width=16, layers=1, heads=2, steps=50)
 CONFIG = CompletionConfig(points=256, pose=SamplerConfig(8, 1e-2), latent=FastSamplerConfig(5), voxels=16)
 
 
 @pytest.fixture(scope="module")
 def networks() -> Networks:
-    """Untrained networks; the prior's surface is brought to where its field is."""
-    torch.manual_seed(0)
-    prior = KinematicVae(VAE, KNOWN)
-    with torch.no_grad():
-        x = torch.rand(1, 500, 3) - 0.5
-        shape = prior.decode(torch.zeros(1, 4), torch.zeros(1, dtype=torch.long))
-        prior.distance.bias -= prior.part_distance(shape, torch.tensor([0]), x).median()
-    return Networks(
-        prior.eval(), PoseNetwork(POSE, KNOWN).eval(), LatentNetwork(LATENT, KNOWN, fingerprint(prior)).eval()
-    )
+    return untrained()
 
 
 def cloud(count: int = 600) -> np.ndarray:
