@@ -156,7 +156,7 @@ def agreement(surfaces: Sequence[np.ndarray], frame: RgbdFrame, points: np.ndarr
         tolerance_m: what is near.
     """
     samples = np.concatenate(surfaces)
-    if not len(samples):
+    if not len(samples) or not len(points):
         return 0.0
     near = cKDTree(samples).query(points, distance_upper_bound=tolerance_m)[0] < np.inf
     samples = samples[samples[:, 2] > 0.05]
