@@ -14,12 +14,7 @@ from art_perception.data.config import SimulateConfig
 from art_perception.data.model import SimObject
 from art_perception.data.simulate import Clip, simulate
 from art_perception.geometry.lie import inverse
-from art_perception.models.checkpoint import (
-    fingerprint,
-    save_kinematic_vae,
-    save_latent_network,
-    save_pose_network,
-)
+from art_perception.models.checkpoint import fingerprint, save_network
 from art_perception.models.kinematic_vae import CategoryInfo, KinematicVae, KinematicVaeConfig
 from art_perception.models.latent_diffusion import LatentNetwork, LatentNetworkConfig
 from art_perception.models.point_encoder import PointEncoderConfig
@@ -48,10 +43,8 @@ def untrained() -> Networks:
 
 def save_networks(networks: Networks, folder: Path) -> Path:
     """Write networks as a folder of weights."""
-    vae, pose, latent = (folder / f"kinediff3d_{stage}.safetensors" for stage in ("vae", "pose", "latent"))
-    save_kinematic_vae(vae, networks.prior.state_dict(), VAE, KNOWN, {})
-    save_pose_network(pose, networks.pose.state_dict(), POSE, KNOWN, {})
-    save_latent_network(latent, networks.latent.state_dict(), LATENT, KNOWN, networks.latent.prior, {})
+    for stage, network in (("vae", networks.prior), ("pose", networks.pose), ("latent", networks.latent)):
+        save_network(folder / f"kinediff3d_{stage}.safetensors", network, {})
     return folder
 
 

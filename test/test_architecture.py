@@ -30,7 +30,7 @@ ALLOWED = {
     "viz": CORE | set(SIBLINGS) | {"pipeline"},
     "ros": CORE | set(SIBLINGS) | {"pipeline", "prior", "viz"},
     "cli": CORE | set(SIBLINGS) | {"pipeline", "generate", "viz", "train", "eval.benchmark"},
-    "eval.benchmark": CORE | set(SIBLINGS) | {"pipeline", "propose"},
+    "eval.benchmark": CORE | set(SIBLINGS) | {"pipeline", "propose", "complete"},
 }
 LONGEST_MODULE, LONGEST_FUNCTION, LONG_FUNCTION, LONG_SHARE, MEDIAN_FUNCTION = 450, 60, 40, 0.02, 12
 

@@ -19,7 +19,7 @@ from art_perception.errors import CheckpointError, UsageError
 from art_perception.models.checkpoint import load_sim2art
 from art_perception.models.sim2art import BASE, Sim2ArtConfig
 from art_perception.train.curve import read_rows
-from art_perception.train.loop import TrainConfig
+from art_perception.train.sim2art import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 SIZES = {"width": 16, "layers": 1, "query-layers": 1, "heads": 2, "keypoints": 4, "neighbours": 4} | {
@@ -139,15 +139,15 @@ TWO_PROCESSES = """
 import os, sys
 import torch
 from art_perception.cli.main import main
-from art_perception.train import loop
+from art_perception.train import stage
 
-advance, kept = loop._advance, {}
+advance, kept = stage._advance, {}
 
 def watched(run, *rest):
     kept["run"] = run
     return advance(run, *rest)
 
-loop._advance = watched
+stage._advance = watched
 code = main(sys.argv[2:])
 weights = {**kept["run"].model.state_dict(), **{f"average.{k}": v for k, v in kept["run"].average.items()}}
 torch.save(weights, f"{sys.argv[1]}/rank{os.environ['RANK']}.pt")

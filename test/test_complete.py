@@ -7,18 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from prior_tools import LATENT, POSE, VAE, untrained
+from prior_tools import LATENT, POSE, untrained
 
 from art_perception.complete import CompletionConfig, Networks, complete, load_networks
 from art_perception.errors import ArtPerceptionError, CheckpointError, FrameError, UsageError
 from art_perception.geometry.lie import transform
 from art_perception.models.checkpoint import (
-    save_kinematic_vae,
-    save_latent_network,
-    save_pose_network,
+    save_network,
 )
-from art_perception.models.latent_diffusion import FastSamplerConfig
-from art_perception.models.pose_diffusion import SamplerConfig
+from art_perception.models.latent_diffusion import FastSamplerConfig, LatentNetwork
+from art_perception.models.pose_diffusion import PoseNetwork, SamplerConfig
 from art_perception.train.vae import KNOWN
 
 CONFIG = CompletionConfig(points=256, pose=SamplerConfig(8, 1e-2), latent=FastSamplerConfig(5), voxels=16)
@@ -86,14 +84,14 @@ def test_bad_input_is_one_sentence(
 
 def test_networks_that_do_not_belong_together_are_refused(networks: Networks, tmp_path: Path):
     prior, pose, latent = (tmp_path / f"{name}.safetensors" for name in ("vae", "pose", "latent"))
-    save_kinematic_vae(prior, networks.prior.state_dict(), VAE, KNOWN, {})
-    save_pose_network(pose, networks.pose.state_dict(), POSE, KNOWN, {})
+    save_network(prior, networks.prior, {})
+    save_network(pose, networks.pose, {})
     own = networks.latent.prior
-    save_latent_network(latent, networks.latent.state_dict(), LATENT, KNOWN, own, {})
+    save_network(latent, networks.latent, {})
     assert load_networks(prior, pose, latent).latent.prior == own
-    save_pose_network(pose, networks.pose.state_dict(), POSE, KNOWN[::-1], {})
+    save_network(pose, PoseNetwork(POSE, KNOWN[::-1]), {})
     with pytest.raises(CheckpointError, match="other categories"):
         load_networks(prior, pose, latent)
-    save_latent_network(latent, networks.latent.state_dict(), LATENT, KNOWN, own + 1, {})
+    save_network(latent, LatentNetwork(LATENT, KNOWN, own + 1), {})
     with pytest.raises(CheckpointError, match="another shape prior"):
         load_networks(prior, pose, latent)

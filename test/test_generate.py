@@ -27,7 +27,7 @@ from art_perception.models.checkpoint import (
     load_census,
     load_kinematic_vae,
     save_census,
-    save_kinematic_vae,
+    save_network,
 )
 from art_perception.models.kinematic_vae import KinematicVae, KinematicVaeConfig
 from art_perception.train.census import CensusConfig, count_kinds, take_census
@@ -90,8 +90,8 @@ def test_draws_have_the_distribution_of_the_census():
 def test_a_census_is_taken_and_belongs_to_its_prior(tmp_path: Path, capsys):
     model = KinematicVae(KinematicVaeConfig(latent=4, encoder=16, code=16, width=16, layers=2, bands=2), KNOWN)
     vae = tmp_path / "kinediff3d_vae.safetensors"
-    save_kinematic_vae(vae, model.state_dict(), model.config, KNOWN, {})
-    path = take_census(vae, small_bank(), CensusConfig(), tmp_path)
+    save_network(vae, model, {})
+    path = take_census(model, small_bank(), CensusConfig(), tmp_path)
     census, about = load_census(path)
     assert about["objects"] == len(small_bank().names)
     assert census.category.tolist() == np.unique(small_bank().category).tolist()

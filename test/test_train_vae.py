@@ -21,14 +21,15 @@ from art_perception.models.kinematic_vae import KinematicVaeConfig
 from art_perception.train import stage, vae
 from art_perception.train.curve import read_rows
 from art_perception.train.run import Optimisation
-from art_perception.train.vae import VaeRecipe, VaeTrainConfig, train_vae
+from art_perception.train.stage import train_stage
+from art_perception.train.vae import VaeRecipe, VaeTrainConfig, start_vae, vae_stage
 
 TINY = VaeRecipe(
     model=KinematicVaeConfig(latent=4, encoder=16, code=16, width=16, layers=2, bands=2),
     clouds=CloudsConfig(points=32, labelled=16, queries=16),
     train=VaeTrainConfig(steps=6, batch=3, warmup=2, validate_every=2, validation_objects=6, seed=3),
 )
-TIMING = {"seconds", "objects_per_s"}
+TIMING = {"seconds", "objects_per_s", "rendering_share"}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -44,7 +45,9 @@ def tiny(**changes) -> VaeRecipe:
 
 
 def run(out: Path, recipe: VaeRecipe = TINY, start: Path | None = None) -> dict[str, torch.Tensor]:
-    return load_kinematic_vae(train_vae(recipe, small_bank(), small_bank(), out, "cpu", start))[0].state_dict()
+    begin = start_vae(start, recipe) if start else None
+    path = train_stage(vae_stage(recipe, small_bank(), small_bank(), "cpu", begin), out, "cpu")
+    return load_kinematic_vae(path)[0].state_dict()
 
 
 def curve(out: Path) -> list[dict[str, float]]:

@@ -101,7 +101,7 @@ def samples_of(obj: SimObject, source: str) -> list[ShapeObject]:
         obj: object in its own frame, metres.
         source: where it comes from (``procedural``, ``infinigen``, ``partnet``).
     """
-    shut = _at_rest(obj)
+    shut = at_rest(obj)
     blocked = {k for k, _ in obj.blockers}
     out = []
     for index, category in enumerate(CATEGORIES.values()):
@@ -136,7 +136,7 @@ def _choices(fitting: list[int], category: Category) -> list[list[int]]:
     return [fitting] if len(fitting) == category.movers else []
 
 
-def _at_rest(obj: SimObject) -> SimObject:
+def at_rest(obj: SimObject) -> SimObject:
     """The object with all joints shut and zero there."""
     q = np.array([rest_state(joint) for joint in obj.joints])
     D = with_base(displacements(obj.chain, q))

@@ -14,6 +14,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from art_perception.data.bank import chosen
 from art_perception.data.categories import MAX_PARTS, ShapeObject, samples_of
 from art_perception.data.model import SimObject
 from art_perception.data.sdf import SdfConfig, Solid, solid_of
@@ -102,10 +103,7 @@ class ShapeBank:
         Raises:
             ObjectError: there is none.
         """
-        index = np.flatnonzero(np.isin(self.sources, sources))
-        if not len(index):
-            raise ObjectError(f"no object of {', '.join(sources)}: give --assets, or choose procedural")
-        return self.subset(index)
+        return self.subset(chosen(self.sources, sources))
 
 
 def shapes_of(objects: Iterable[tuple[str, SimObject]], config: ShapeBankConfig) -> Iterator[tuple[str, ShapeObject]]:

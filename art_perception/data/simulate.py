@@ -19,7 +19,7 @@ from art_perception.data.plan import Plan, make_plan
 from art_perception.data.raycast import Hits, cast
 from art_perception.data.sensor import camera_image, noisy_depth, noisy_mask, sparse_depth
 from art_perception.data.shade import shade, surface_points
-from art_perception.data.truth import rigid_flow, robot_description
+from art_perception.data.truth import robot_description
 from art_perception.geometry.lie import inverse, transform
 from art_perception.types import RgbdFrame
 
@@ -149,11 +149,9 @@ def scene_flow(clip: Clip, t: int) -> np.ndarray:
     """
     exact = clip.exact(t)
     points = surface_points(exact.depth_m, clip.plan.K, clip.plan.T_world_camera[t])
-    flow = np.zeros_like(points)
-    seen = exact.part_ids > 0
-    part = exact.part_ids[seen].astype(int) - 1
-    flow[seen] = rigid_flow(points[seen], part, clip.part_poses(t), clip.part_poses(t + 1))
-    return flow
+    steps = clip.part_poses(t + 1) @ inverse(clip.part_poses(t))
+    step = np.concatenate([np.eye(4)[None], steps])[exact.part_ids]
+    return transform(step, points[:, :, None])[:, :, 0] - points
 
 
 class Evidence(NamedTuple):

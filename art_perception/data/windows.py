@@ -276,11 +276,6 @@ def _pixels(scene: _Scene, shown: Tensor, count: int, rand: _Random) -> Tensor:
     return best.indices.gather(2, torch.arange(count, device=shown.device).expand(B, T, count) % found)
 
 
-def _to_reported(scene: _Scene, camera: Tensor) -> Tensor:
-    T = scene.T_reported
-    return camera @ T[:, :, :3, :3].mT + T[:, :, None, :3, 3]
-
-
 def _measure(scene: _Scene, pick: Tensor, sigma: Tensor, rand: _Random, shift: int) -> Tensor:
     """Positions (B, T, N, 3) of picked points ``shift`` frames later, with depth noise along the ray, object frame."""
     B, T, N = pick.shape

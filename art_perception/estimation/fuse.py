@@ -4,24 +4,27 @@ Every frame is integrated into a truncated signed distance field in the part's o
 displacement, from the pixels labelled as that part only (Curless & Levoy 1996; weights fall off behind the surface as
 in Bylow et al. 2013). What no ray has measured is filled: solid inside the bounding box (of boxes) or the convex hull
 of the measured points, unless rays to any later surface have passed through it. So a door seen from one side becomes a
-thin slab, and a body seen from the front is closed without growing beyond what was measured.
+thin slab, and a body seen from the front is closed without growing beyond what was measured. With a shape prior its
+completed part takes the place of box and hull, and may reach beyond the measured points (``estimation/prior_fill.py``).
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError, cKDTree
 
 from art_perception.estimation.depth_view import DepthView, depth_at, depth_views, look_up, octant
+from art_perception.estimation.prior_fill import MeasuredSurface, Prior, PriorFillConfig, bent_field, extent
 from art_perception.geometry.camera import rays
 from art_perception.geometry.convex import convex_pieces, flat_directions
 from art_perception.geometry.lie import inverse, transform
 from art_perception.geometry.mesh import empty_mesh, sample_surface, simplified, smoothed
-from art_perception.geometry.voxels import Grid, grid_around, keep_large, refine, surface, tidy
+from art_perception.geometry.voxels import Distance, Grid, grid_around, keep_large, refine, surface, tidy
 from art_perception.types import Mesh, Part, PartMotion, Window
 
 log = logging.getLogger(__name__)
@@ -29,6 +32,7 @@ log = logging.getLogger(__name__)
 BOX_FLAT = 0.85  # share of a box's surface that faces along one of three directions,
 BOX_SIDE = 0.05  # and along the second most common of them
 CONFIRMED = 0.075  # share of the views that must have measured a surface; fewer are wrong labels
+FREE_FACTOR = 3  # free space is found on a grid coarser by this
 SHEET = 0.6  # thickness of a sheet seen from both sides, in truncations
 
 
@@ -58,6 +62,8 @@ class FuseConfig:
     """Faces of a visual mesh."""
     max_pieces: int = 8
     """Convex collision pieces of a part."""
+    prior: PriorFillConfig = field(default_factory=PriorFillConfig)
+    """How a shape prior, where there is one, fills what was not measured."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,37 +84,83 @@ class _Measured:
     colors: np.ndarray
 
 
-def fuse_parts(window: Window, motion: PartMotion, config: FuseConfig | None = None) -> tuple[Part, ...]:
+def fuse_parts(
+    window: Window, motion: PartMotion, config: FuseConfig | None = None, prior: Prior | None = None
+) -> tuple[Part, ...]:
     """Fuse the depth of every part over the window and close it.
 
     Args:
         window: T frames.
         motion: labels, joints and joint values of the same T frames.
         config: None means the defaults.
+        prior: complete parts that fill what was not measured; None fills with boxes and convex hulls.
 
     Returns:
         The base, then the child of every joint, geometry in the fixed frame at zero joint values. A part that was
-        hardly seen has an empty mesh and ``observed`` 0.
+        hardly seen comes from the prior alone, or has an empty mesh without one; its ``observed`` is 0.
     """
     config = config or FuseConfig()
     views = depth_views(window, motion, config.max_frames)
     names = ["base", *(joint.child for joint in motion.joints)]
-    return tuple(_fuse_part(name, k, views, config) for k, name in enumerate(names))
+    points = [_measured_points(k, views, config.min_share) for k in range(len(names))]
+    known = np.concatenate(points)
+    parts = []
+    for k, name in enumerate(names):
+        own = points[k] if len(points[k]) >= config.min_pixels else points[k][:0]
+        if prior is not None and len(known):
+            parts.append(_completed_part(name, k, own, known, views, partial(prior, k), config))
+        elif len(own):
+            parts.append(_measured_part(name, k, own, views, config))
+        else:
+            log.warning("part '%s' has %d measured points, too few for a mesh", name, len(points[k]))
+            parts.append(Part(name, empty_mesh(), (), 0.0))
+    return tuple(parts)
 
 
-def _fuse_part(name: str, label: int, views: list[DepthView], config: FuseConfig) -> Part:
-    points = _measured_points(label, views, config.min_share)
-    if len(points) < config.min_pixels:
-        log.warning("part '%s' has %d measured points, too few for a mesh", name, len(points))
-        return Part(name, empty_mesh(), (), 0.0)
+def _measured_part(name: str, label: int, points: np.ndarray, views: list[DepthView], config: FuseConfig) -> Part:
+    """A part of points (N, 3), closed by a box or convex hull."""
     grid = _grid(points, config)
-    seen, band = _measured_cells(points, grid, config)
-    measured = _integrate(grid, band, label, views, config)
+    seen, measured = _measure(points, grid, label, views, config)
     confirmed = seen[measured.surface.ravel()[seen]]
     planes = _outline(grid.positions(confirmed), _cell_normals(measured.field, confirmed))
-    fill = _fill_field(grid, planes, views, label, config)
+    fill = _box_fill(grid, planes, _free_space(grid, views, label, config), config)
+    return _part(name, grid, measured, fill, measured.surface, seen, config)
+
+
+def _completed_part(
+    name: str,
+    label: int,
+    points: np.ndarray,
+    object_points: np.ndarray,
+    views: list[DepthView],
+    distance: Distance,
+    config: FuseConfig,
+) -> Part:
+    """A part of points (N, 3), maybe none, filled by a prior; ``object_points`` say how large the object is."""
+    around = np.concatenate([points, extent(distance, object_points, config.prior)])
+    if not len(around):
+        log.warning("part '%s' has too few measured points for a mesh, and the shape prior knows nothing of it", name)
+        return Part(name, empty_mesh(), (), 0.0)
+    grid = _grid(around, config)
+    seen, measured = _measure(points, grid, label, views, config)
+    size_m = float(np.linalg.norm(np.ptp(object_points, axis=0)))
+    fill = _prior_fill(grid, measured, distance, _free_space(grid, views, label, config), size_m, config)
+    weight = measured.surface if measured.surface.any() else np.abs(fill) < 1
+    return _part(name, grid, measured, fill, weight, seen, config)
+
+
+def _part(
+    name: str,
+    grid: Grid,
+    measured: _Measured,
+    fill: np.ndarray,
+    weight: np.ndarray,
+    seen: np.ndarray,
+    config: FuseConfig,
+) -> Part:
+    """Mesh and collision pieces of measured and filled space; pieces of little ``weight`` are crumbs."""
     field = _with_sheets(_closed(measured.field, fill), measured.shell)
-    mesh = smoothed(surface(tidy(field, measured.surface, config.min_share), grid), 6)
+    mesh = smoothed(surface(tidy(field, weight, config.min_share), grid), 6)
     mesh = simplified(mesh, 0.1 * grid.voxel_m, config.max_faces)
     mesh = replace(mesh, colors=_vertex_colors(mesh, measured))
     pieces = convex_pieces(mesh, config.max_pieces, 0.75 * grid.voxel_m)
@@ -143,6 +195,30 @@ def _grid(points: np.ndarray, config: FuseConfig) -> Grid:
     cells = np.prod(extent / voxel + 2 * config.truncation_voxels + 4)
     voxel *= max(1.0, (cells / config.max_cells) ** (1 / 3))
     return grid_around(points, voxel, (config.truncation_voxels + 2) * voxel)
+
+
+def _measure(
+    points: np.ndarray, grid: Grid, label: int, views: list[DepthView], config: FuseConfig
+) -> tuple[np.ndarray, _Measured]:
+    """Flat indices of the cells that hold measured points, and what all views say about those around them."""
+    if not len(points):
+        nothing, nowhere = np.full(grid.shape, np.nan, np.float32), np.zeros((0, 3), np.float32)
+        far, no = np.full(grid.shape, np.inf, np.float32), np.zeros(grid.shape, bool)
+        return np.zeros(0, int), _Measured(nothing, far, no, nowhere, nowhere)
+    seen, band = _measured_cells(points, grid, config)
+    return seen, _integrate(grid, band, label, views, config)
+
+
+def _measured_surface(measured: _Measured, grid: Grid, truncation_m: float) -> MeasuredSurface:
+    """Places on the measured surface, and its normals."""
+    cells = np.flatnonzero(measured.surface)
+    gradient = _gradients(measured.field, cells)
+    length = np.linalg.norm(gradient, axis=-1)
+    keep = np.isfinite(length) & (length > 0)
+    cells, normals = cells[keep], gradient[keep] / length[keep, None]
+    return MeasuredSurface(
+        grid.positions(cells) - truncation_m * measured.field.ravel()[cells, None] * normals, normals
+    )
 
 
 def _measured_cells(points: np.ndarray, grid: Grid, config: FuseConfig) -> tuple[np.ndarray, np.ndarray]:
@@ -213,23 +289,33 @@ def _integrate(grid: Grid, band: np.ndarray, label: int, views: list[DepthView],
     )
 
 
-def _fill_field(
-    grid: Grid, planes: np.ndarray, views: list[DepthView], label: int, config: FuseConfig, factor: int = 3
-) -> np.ndarray:
+def _box_fill(grid: Grid, planes: np.ndarray, free: np.ndarray, config: FuseConfig) -> np.ndarray:
     """Field of the unmeasured space: solid inside the outline of the measured cells where no ray has passed."""
-    coarse = grid.coarser(factor)
-    truncation = config.truncation_voxels * grid.voxel_m
+    coarse = grid.coarser(FREE_FACTOR)
     points = coarse.positions(np.arange(np.prod(coarse.shape)))
-    outside = _distance_outside(planes, points) / truncation
-    candidate = np.flatnonzero(outside < 1)
-    free = np.zeros(len(candidate), np.int32)
+    outside = _distance_outside(planes, points).reshape(coarse.shape) / (config.truncation_voxels * grid.voxel_m)
+    return np.clip(refine(np.maximum(outside, free), FREE_FACTOR, grid.shape), -1, 1)
+
+
+def _prior_fill(
+    grid: Grid, measured: _Measured, distance: Distance, free: np.ndarray, size_m: float, config: FuseConfig
+) -> np.ndarray:
+    """Field of the unmeasured space: the prior, bent to meet the measured surface, where no ray has passed."""
+    truncation = config.truncation_voxels * grid.voxel_m
+    bent = bent_field(distance, grid, _measured_surface(measured, grid, truncation), size_m, config.prior)
+    return np.clip(np.maximum(bent / truncation, refine(free, FREE_FACTOR, grid.shape)), -1, 1)
+
+
+def _free_space(grid: Grid, views: list[DepthView], label: int, config: FuseConfig) -> np.ndarray:
+    """On ``grid.coarser(FREE_FACTOR)``: 1 where rays went on for at least a truncation, -1 where not, blurred."""
+    coarse = grid.coarser(FREE_FACTOR)
+    points = coarse.positions(np.arange(np.prod(coarse.shape)))
+    votes = np.zeros(len(points), np.int32)
     for view in views:
-        seen, index = look_up(view, label, points[candidate])
-        free += view.nearest_m[index] - seen[:, 2] > truncation
-    empty = np.ones(len(points), np.float32)
-    empty[candidate] = np.where(free >= min(config.free_votes, len(views)), 1, -1)
-    empty = ndimage.gaussian_filter(empty.reshape(coarse.shape), 0.7)
-    return np.clip(refine(np.maximum(outside.reshape(coarse.shape), empty), factor, grid.shape), -1, 1)
+        seen, index = look_up(view, label, points)
+        votes += view.nearest_m[index] - seen[:, 2] > config.truncation_voxels * grid.voxel_m
+    free = np.where(votes >= min(config.free_votes, len(views)), np.float32(1), np.float32(-1))
+    return ndimage.gaussian_filter(free.reshape(coarse.shape), 0.7)
 
 
 def _closed(field: np.ndarray, fill: np.ndarray, thickness: float = 0.5) -> np.ndarray:
@@ -251,10 +337,15 @@ def _with_sheets(field: np.ndarray, shell: np.ndarray) -> np.ndarray:
 
 def _cell_normals(field: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """Normals (N, 3) of the surface at those ``cells`` (flat indices) whose neighbours are measured."""
-    flat, strides = field.ravel(), np.array(field.strides) // field.itemsize
-    gradient = np.stack([flat[cells + s] - flat[cells - s] for s in strides], -1)
+    gradient = _gradients(field, cells)
     gradient = gradient[np.isfinite(gradient).all(-1)]
     return gradient / np.maximum(np.linalg.norm(gradient, axis=-1, keepdims=True), 1e-9)
+
+
+def _gradients(field: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """Differences (N, 3) across ``cells`` (flat indices) of a field that has a margin around them."""
+    flat, strides = field.ravel(), np.array(field.strides) // field.itemsize
+    return np.stack([flat[cells + s] - flat[cells - s] for s in strides], -1)
 
 
 def _outline(measured: np.ndarray, normals: np.ndarray) -> np.ndarray:

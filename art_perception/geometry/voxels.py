@@ -6,6 +6,7 @@ construction.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,9 @@ from scipy import ndimage
 
 from art_perception.geometry.mesh import empty_mesh
 from art_perception.types import Mesh
+
+Distance = Callable[[np.ndarray], np.ndarray]
+"""Signed distance (N,) of points (N, 3) float32, negative inside."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +66,18 @@ def refine(field: np.ndarray, factor: int, shape: tuple[int, int, int]) -> np.nd
         weight = (position - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
         out = out.take(low, axis) * (1 - weight) + out.take(low + 1, axis) * weight
     return out
+
+
+def near_surface(distance: Distance, grid: Grid) -> np.ndarray:
+    """Sample a distance field on a grid: exact near its zero, interpolated from coarser grids elsewhere."""
+    coarse = grid.coarser(4)
+    field = distance(coarse.positions(np.arange(np.prod(coarse.shape)))).reshape(coarse.shape)
+    for factor in (2, 1):
+        finer = grid.coarser(factor)
+        field = refine(field, 2, finer.shape).astype(np.float32)
+        near = np.flatnonzero(np.abs(field) < 2 * np.sqrt(3) * finer.voxel_m)
+        field.ravel()[near] = distance(finer.positions(near))
+    return field
 
 
 def keep_large(mask: np.ndarray, weight: np.ndarray, min_share: float) -> np.ndarray:

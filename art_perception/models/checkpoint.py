@@ -27,13 +27,14 @@ WEIGHTS = Path(__file__).parents[1] / "weights"
 SHIPPED = "shipped"
 """Stands for the folder of the package's own weights."""
 
+Network = Sim2Art | KinematicVae | PoseNetwork | LatentNetwork
 _Network = TypeVar("_Network", bound=nn.Module)
 _Content = TypeVar("_Content")
 
 
-def save_sim2art(path: Path, weights: Mapping[str, Tensor], config: Sim2ArtConfig, about: Mapping[str, Any]) -> None:
+def save_network(path: Path, model: Network, about: Mapping[str, Any]) -> None:
     """Write weights, sizes and ``about`` (what it was trained on, its metrics) as one file, atomically."""
-    _save(path, weights, asdict(config), about)
+    _save(path, model.state_dict(), _sizes(model), about)
 
 
 def load_sim2art(path: Path) -> tuple[Sim2Art, dict[str, Any]]:
@@ -43,17 +44,6 @@ def load_sim2art(path: Path) -> tuple[Sim2Art, dict[str, Any]]:
         CheckpointError: the file is missing, is no checkpoint, or belongs to another network.
     """
     return _load(path, "sim2art", lambda config: Sim2Art(Sim2ArtConfig(**config)))
-
-
-def save_kinematic_vae(
-    path: Path,
-    weights: Mapping[str, Tensor],
-    config: KinematicVaeConfig,
-    categories: Sequence[CategoryInfo],
-    about: Mapping[str, Any],
-) -> None:
-    """Write the shape prior, its sizes, the categories it knows and ``about`` as one file, atomically."""
-    _save(path, weights, _sizes(config, categories), about)
 
 
 def load_kinematic_vae(path: Path) -> tuple[KinematicVae, dict[str, Any]]:
@@ -69,17 +59,6 @@ def load_kinematic_vae(path: Path) -> tuple[KinematicVae, dict[str, Any]]:
     return _load(path, "kinediff3d", build)
 
 
-def save_pose_network(
-    path: Path,
-    weights: Mapping[str, Tensor],
-    config: PoseNetworkConfig,
-    categories: Sequence[CategoryInfo],
-    about: Mapping[str, Any],
-) -> None:
-    """Write the pose and joint diffusion, its sizes, its categories and ``about`` as one file, atomically."""
-    _save(path, weights, _sizes(config, categories), about)
-
-
 def load_pose_network(path: Path) -> tuple[PoseNetwork, dict[str, Any]]:
     """Read the pose and joint diffusion, ready to predict on the CPU, and what is written about it.
 
@@ -91,18 +70,6 @@ def load_pose_network(path: Path) -> tuple[PoseNetwork, dict[str, Any]]:
         return PoseNetwork(PoseNetworkConfig(**_with_encoder(sizes["model"])), _categories(sizes))
 
     return _load(path, "kinediff3d --stage pose", build)
-
-
-def save_latent_network(
-    path: Path,
-    weights: Mapping[str, Tensor],
-    config: LatentNetworkConfig,
-    categories: Sequence[CategoryInfo],
-    prior: int,
-    about: Mapping[str, Any],
-) -> None:
-    """Write the latent diffusion, its sizes, its categories, its prior and ``about`` as one file, atomically."""
-    _save(path, weights, _sizes(config, categories) | {"prior": prior}, about)
 
 
 def load_latent_network(path: Path) -> tuple[LatentNetwork, dict[str, Any]]:
@@ -164,8 +131,12 @@ def fingerprint(model: nn.Module) -> int:
     return crc
 
 
-def _sizes(config: Any, categories: Sequence[CategoryInfo]) -> dict[str, Any]:
-    return {"model": asdict(config), "categories": [asdict(category) for category in categories]}
+def _sizes(model: Network) -> dict[str, Any]:
+    """What a network is built from."""
+    if isinstance(model, Sim2Art):
+        return asdict(model.config)
+    sizes = {"model": asdict(model.config), "categories": [asdict(category) for category in model.categories]}
+    return sizes | {"prior": model.prior} if isinstance(model, LatentNetwork) else sizes
 
 
 def _categories(sizes: Mapping[str, Any]) -> tuple[CategoryInfo, ...]:
@@ -174,7 +145,7 @@ def _categories(sizes: Mapping[str, Any]) -> tuple[CategoryInfo, ...]:
 
 def _with_encoder(model: Mapping[str, Any]) -> dict[str, Any]:
     """Sizes with the point encoder's own, whose tuples JSON turned into lists."""
-    encoder: Mapping[str, Any] = model["encoder"]
+    encoder: dict[str, Any] = dict(model["encoder"])
     sizes: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in encoder.items()}
     return {**model, "encoder": PointEncoderConfig(**sizes)}
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 
 from art_perception.geometry.mesh import empty_mesh
-from art_perception.geometry.voxels import Grid, grid_around, refine, surface, tidy
+from art_perception.geometry.voxels import Distance, Grid, grid_around, near_surface, surface, tidy
 from art_perception.models.kinematic_vae import KinematicVae, Shape
 from art_perception.types import Mesh
 
@@ -16,9 +14,6 @@ _HALF = 0.56  # at rest the diagonal is 1, so nothing is further than 0.5 from t
 _COARSE = 32
 _CHUNK = 1 << 16
 _GAP = 0.004  # between parts, units
-
-Field = Callable[[np.ndarray], np.ndarray]
-"""Signed distances (N,) float32 of points (N, 3) float32 in the canonical unit cube."""
 
 
 @torch.no_grad()
@@ -47,7 +42,7 @@ def extract_parts(model: KinematicVae, shape: Shape, b: int, resolution: int = 1
     return mesh_of_field(base, resolution), *moving
 
 
-def _field(model: KinematicVae, shape: Shape, b: int, k: int) -> Field:
+def _field(model: KinematicVae, shape: Shape, b: int, k: int) -> Distance:
     """Signed distance to part k of the b-th object, of points in its rest frame."""
     part = torch.tensor([b * shape.present.shape[1] + k], device=shape.present.device)
 
@@ -58,7 +53,7 @@ def _field(model: KinematicVae, shape: Shape, b: int, k: int) -> Field:
     return distance
 
 
-def _carved(base: Field, part: Field, mesh: Mesh) -> Field:
+def _carved(base: Distance, part: Distance, mesh: Mesh) -> Distance:
     """The base's field without what the part, whose surface is ``mesh``, fills."""
     low, high = mesh.vertices.min(0) - _GAP, mesh.vertices.max(0) + _GAP
 
@@ -72,7 +67,7 @@ def _carved(base: Field, part: Field, mesh: Mesh) -> Field:
     return distance
 
 
-def mesh_of_field(distance: Field, resolution: int) -> Mesh:
+def mesh_of_field(distance: Distance, resolution: int) -> Mesh:
     """Zero level set of a distance field inside the canonical unit cube."""
     overview = Grid(np.full(3, -_HALF), 2 * _HALF / (_COARSE - 1), (_COARSE,) * 3)
     everywhere = np.arange(_COARSE**3)
@@ -82,17 +77,5 @@ def mesh_of_field(distance: Field, resolution: int) -> Mesh:
     around = overview.positions(everywhere[near])
     voxel = float(np.ptp(around, axis=0).max()) / (resolution - 1)
     grid = grid_around(around, voxel, overview.voxel_m)
-    field = _near_surface(distance, grid)
+    field = near_surface(distance, grid)
     return surface(tidy(field, (np.abs(field) < voxel).astype(float), 0.05), grid)
-
-
-def _near_surface(distance: Field, grid: Grid) -> np.ndarray:
-    """Field on a grid, exact near its zero, interpolated from coarser grids elsewhere."""
-    coarse = grid.coarser(4)
-    field = distance(coarse.positions(np.arange(np.prod(coarse.shape)))).reshape(coarse.shape)
-    for factor in (2, 1):
-        finer = grid.coarser(factor)
-        field = refine(field, 2, finer.shape).astype(np.float32)
-        near = np.flatnonzero(np.abs(field) < 2 * np.sqrt(3) * finer.voxel_m)
-        field.ravel()[near] = distance(finer.positions(near))
-    return field

@@ -12,7 +12,7 @@ from scipy.cluster.vq import kmeans2
 from art_perception.data.clouds import CloudsConfig, draw_shapes
 from art_perception.data.shape_bank import ShapeBank
 from art_perception.models.census import Census
-from art_perception.models.checkpoint import fingerprint, load_kinematic_vae, save_census
+from art_perception.models.checkpoint import fingerprint, save_census
 from art_perception.models.kinematic_vae import KinematicVae
 from art_perception.train.latent import true_latents
 
@@ -33,13 +33,8 @@ class CensusConfig:
     clouds: CloudsConfig = field(default_factory=lambda: CloudsConfig(points=2048, labelled=1, queries=1))
 
 
-def take_census(prior_file: Path, bank: ShapeBank, config: CensusConfig, out: Path) -> Path:
-    """Encode every object of a bank and write the kinds of all categories to ``out/census.safetensors``.
-
-    Raises:
-        CheckpointError: the prior's file is missing or none.
-    """
-    prior, _ = load_kinematic_vae(prior_file)
+def take_census(prior: KinematicVae, bank: ShapeBank, config: CensusConfig, out: Path) -> Path:
+    """Encode every object of a bank and write the kinds of all categories to ``out/census.safetensors``."""
     census = count_kinds(latents_of(prior, bank, config), bank, config, fingerprint(prior))
     path = out / "census.safetensors"
     sources = sorted(set(bank.sources.tolist()))
