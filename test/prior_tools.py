@@ -28,14 +28,14 @@ POSE = PoseNetworkConfig(ENCODER, width=32, layers=1)
 LATENT = LatentNetworkConfig(ENCODER, latent=4, tokens=2, width=16, layers=1, heads=2, steps=50)
 
 
-def untrained() -> Networks:
-    """Networks of every stage; the prior's surface is brought to where its field is."""
+def untrained(bulk: float = 0.0) -> Networks:
+    """Networks of every stage; the prior's surface is brought to where its field is, or further out by ``bulk``."""
     torch.manual_seed(0)
     prior = KinematicVae(VAE, KNOWN)
     with torch.no_grad():
         x = torch.rand(1, 500, 3) - 0.5
         shape = prior.decode(torch.zeros(1, 4), torch.zeros(1, dtype=torch.long))
-        prior.distance.bias -= prior.part_distance(shape, torch.tensor([0]), x).median()
+        prior.distance.bias -= prior.part_distance(shape, torch.tensor([0]), x).median() + bulk
     return Networks(
         prior.eval(), PoseNetwork(POSE, KNOWN).eval(), LatentNetwork(LATENT, KNOWN, fingerprint(prior)).eval()
     )
