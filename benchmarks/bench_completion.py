@@ -73,6 +73,8 @@ class Options:
     """Weights of the pose and joint diffusion."""
     latent: Path = WEIGHTS / "kinediff3d_latent.safetensors"
     """Weights of the latent diffusion."""
+    census: Path = WEIGHTS / "kinediff3d_census.safetensors"
+    """Census of the shape prior's objects."""
     jobs: int = 2
     """Views at the same time, one thread each."""
     publish: bool = False
@@ -153,14 +155,19 @@ def prepare(options: Options) -> str:
 
 def weights_of(options: Options) -> dict[str, str]:
     """Fingerprints of the three networks."""
-    own = networks_of(options.prior, options.pose, options.latent)
+    own = networks_of(*files(options))
     return {name: f"{fingerprint(getattr(own, name)):08x}" for name in ("prior", "pose", "latent")}
 
 
+def files(options: Options) -> tuple[Path, Path, Path, Path]:
+    """Where everything lies that :func:`load_networks` reads."""
+    return options.prior, options.pose, options.latent, options.census
+
+
 @functools.cache
-def networks_of(prior: Path, pose: Path, latent: Path) -> Networks:
+def networks_of(prior: Path, pose: Path, latent: Path, census: Path) -> Networks:
     """The networks, read once per process."""
-    return load_networks(prior, pose, latent)
+    return load_networks(prior, pose, latent, census)
 
 
 def packed(options: Options) -> ShapeBank:
@@ -212,7 +219,7 @@ def chosen(options: Options, store: Path) -> list[Scored]:
 
 def measured(job: Job) -> list[Scored]:
     """Look, complete, score."""
-    options, networks = job.options, networks_of(job.options.prior, job.options.pose, job.options.latent)
+    options, networks = job.options, networks_of(*files(job.options))
     config = replace(options.config, seed=options.config.seed + job.seed)
     out: list[Scored] = []
     for view, rows in job.missing:
@@ -222,7 +229,7 @@ def measured(job: Job) -> list[Scored]:
 
 
 def see(options: Options, index: int, seed: int, view: int) -> SeenObject:
-    networks = networks_of(options.prior, options.pose, options.latent)
+    networks = networks_of(*files(options))
     return see_object(_bank(bank_of(options)), index, networks, options.view, seed, view)
 
 
@@ -246,7 +253,7 @@ def memory_mb(options: Options, bank: ShapeBank) -> dict[str, float]:
 def peak_mb(options: Options, index: int, row: str) -> float:
     """Complete one view and return the peak memory of this process."""
     seen = see(options, index, 0, 0)
-    networks = networks_of(options.prior, options.pose, options.latent)
+    networks = networks_of(*files(options))
     complete(seen.points, seen.category, networks, settings_of(row, options.config))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
