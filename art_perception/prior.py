@@ -108,7 +108,8 @@ def guess(window: Window, config: PriorConfig, why: str) -> Guess:
     frame = max(window.frames, key=lambda f: int(_object_pixels(f).sum()))
     pixels = _object_pixels(frame)
     points = unproject(frame.depth_m, frame.K)
-    found = complete(points[_inside(pixels)], config.category, networks(config.weights), config.completion)
+    beyond = points[~pixels & (frame.depth_m > 0)]
+    found = complete(points[_inside(pixels)], config.category, networks(config.weights), config.completion, beyond)
     surfaces = [sample_surface(mesh, _SAMPLES, np.random.default_rng(0)) for mesh in found.posed()]
     score = agreement(surfaces, frame, points[pixels], config.tolerance * found.size_m)
     if score < config.min_score or not all(len(surface) for surface in surfaces):

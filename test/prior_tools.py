@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from art_perception.complete import Completion, Networks
+from art_perception.complete import Completion
 from art_perception.data.categories import NAMES, samples_of
 from art_perception.data.config import SimulateConfig
 from art_perception.data.model import SimObject
 from art_perception.data.simulate import Clip, simulate
+from art_perception.fit import Networks
 from art_perception.geometry.lie import inverse
-from art_perception.models.checkpoint import fingerprint, save_network
+from art_perception.models.census import Census
+from art_perception.models.checkpoint import fingerprint, save_census, save_network
 from art_perception.models.kinematic_vae import CategoryInfo, KinematicVae, KinematicVaeConfig
 from art_perception.models.latent_diffusion import LatentNetwork, LatentNetworkConfig
 from art_perception.models.point_encoder import PointEncoderConfig
@@ -36,15 +38,25 @@ def untrained(bulk: float = 0.0) -> Networks:
         x = torch.rand(1, 500, 3) - 0.5
         shape = prior.decode(torch.zeros(1, 4), torch.zeros(1, dtype=torch.long))
         prior.distance.bias -= prior.part_distance(shape, torch.tensor([0]), x).median() + bulk
-    return Networks(
-        prior.eval(), PoseNetwork(POSE, KNOWN).eval(), LatentNetwork(LATENT, KNOWN, fingerprint(prior)).eval()
-    )
+    latent = LatentNetwork(LATENT, KNOWN, fingerprint(prior)).eval()
+    return Networks(prior.eval(), PoseNetwork(POSE, KNOWN).eval(), latent, one_kind_each(fingerprint(prior)))
+
+
+def one_kind_each(prior: int) -> Census:
+    """A census of one kind per category, standard normal in two directions."""
+    count, root = len(KNOWN), torch.eye(2, VAE.latent)
+    sizes = torch.tensor([-1.0, 0.2]).expand(count, 2)
+    return Census(
+        torch.arange(count), torch.ones(count, dtype=torch.long), torch.zeros(count, VAE.latent),
+        root.expand(count, -1, -1), sizes, prior,
+    )  # fmt: skip
 
 
 def save_networks(networks: Networks, folder: Path) -> Path:
     """Write networks as a folder of weights."""
     for stage, network in (("vae", networks.prior), ("pose", networks.pose), ("latent", networks.latent)):
         save_network(folder / f"kinediff3d_{stage}.safetensors", network, {})
+    save_census(folder / "kinediff3d_census.safetensors", networks.census, KNOWN, {})
     return folder
 
 

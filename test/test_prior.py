@@ -17,6 +17,7 @@ from art_perception.cli.main import BAD_INPUT, main
 from art_perception.data.assembly import SLIDE, Mover, X, assemble, at
 from art_perception.data.shapes import box
 from art_perception.errors import FrameError
+from art_perception.fit import FitConfig
 from art_perception.geometry.lie import transform
 from art_perception.geometry.screw import line_distance
 from art_perception.io.bag import BagWriter
@@ -50,7 +51,7 @@ def oracle(monkeypatch):
 
     def answer(found):
         monkeypatch.setattr(module, "networks", lambda weights: untrained())
-        monkeypatch.setattr(module, "complete", lambda points, *_: found)
+        monkeypatch.setattr(module, "complete", lambda *_: found)
 
     return answer
 
@@ -89,7 +90,7 @@ def test_one_frame_gives_the_object_in_the_fixed_frame(oracle, tmp_path, capsys)
     assert (result.q.tolist(), result.stamps_s.tolist()) == ([[0.0]], [truth.stamps_ns[0] * 1e-9])
     assert (result.prior.category, result.prior.used) == ("laptop", "all")
     assert result.prior.score > 0.95
-    assert "1 usable frame" in result.prior.reason
+    assert result.prior.reason == "motion needs 6 usable frames, there is 1"
     assert joint.proposed_by == "prior"
     assert 0.85 < joint.confidence < 1
     assert joint.valid
@@ -246,6 +247,6 @@ def test_untrained_networks_are_never_confident(tmp_path):
     frame = frame_of(laptop())
     config = PriorConfig("laptop", str(save_networks(untrained(), tmp_path)))
     sampler = replace(config.completion.pose, hypotheses=8)
-    quick = replace(config.completion, pose=sampler, voxels=16, points=256)
+    quick = replace(config.completion, pose=sampler, voxels=16, points=256, fit=FitConfig(rounds=0))
     with pytest.raises(FrameError, match="agrees with"):
         reconstruct(Window((frame,)), Config(prior=replace(config, completion=quick)))

@@ -139,7 +139,7 @@ def test_the_shape_prior_stands_in_until_something_has_moved(ros, tmp_path):
         for i in range(12):
             bag.write(replace(still, stamp_ns=10**9 + i * 66_000_000), None, None)
     prior = {"category": "laptop", "weights": weights, "min_score": 0.0, "completion.voxels": 16}
-    prior |= {"completion.pose.hypotheses": 4, "completion.latent.steps": 5}
+    prior |= {"completion.pose.hypotheses": 4, "completion.latent.steps": 5, "completion.fit.rounds": 0}
     process = start_reconstruction(ros, **{f"prior.{name}": value for name, value in prior.items()})
     health = ros.listen("/diagnostics", DiagnosticArray)
     descriptions = ros.listen("/robot_description", String, latched())
