@@ -21,12 +21,7 @@ from art_perception.errors import FrameError, UsageError
 from art_perception.eval import benchmark_completion
 from art_perception.eval.benchmark_completion import ROUNDS, ROWS, SeenObject, measure, see_object
 from art_perception.eval.completion import FAILED, NOTHING
-from art_perception.models.checkpoint import (
-    fingerprint,
-    save_kinematic_vae,
-    save_latent_network,
-    save_pose_network,
-)
+from art_perception.models.checkpoint import fingerprint, save_network
 from art_perception.models.kinematic_vae import KinematicVae, KinematicVaeConfig
 from art_perception.models.latent_diffusion import FastSamplerConfig, LatentNetwork, LatentNetworkConfig
 from art_perception.models.point_encoder import PointEncoderConfig
@@ -65,9 +60,9 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def options(bench: ModuleType, networks: Networks, tmp_path: Path) -> Any:
     """A run on three small objects with untrained networks."""
     prior, pose, latent = (tmp_path / f"{name}.safetensors" for name in ("vae", "pose", "latent"))
-    save_kinematic_vae(prior, networks.prior.state_dict(), VAE, KNOWN, {})
-    save_pose_network(pose, networks.pose.state_dict(), POSE, KNOWN, {})
-    save_latent_network(latent, networks.latent.state_dict(), LATENT, KNOWN, networks.latent.prior, {})
+    save_network(prior, networks.prior, {})
+    save_network(pose, networks.pose, {})
+    save_network(latent, networks.latent, {})
     out = tmp_path / "out"
     out.mkdir()
     save_shape_bank(out / "val_shapes.npz", small_bank())
