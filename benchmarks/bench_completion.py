@@ -41,12 +41,11 @@ from art_perception.errors import ArtPerceptionError, UsageError
 from art_perception.eval.benchmark import write_section
 from art_perception.eval.benchmark_completion import ROUNDS, ROWS, SeenObject, measure, see_object, settings_of
 from art_perception.eval.completion_tables import Scored, from_json, section, to_json
+from art_perception.eval.shape_error import SAMPLES
 from art_perception.io.results import code_version
-from art_perception.models.checkpoint import WEIGHTS, fingerprint
+from art_perception.models.checkpoint import SHIPPED, fingerprint, kinediff3d_file
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-SAMPLES = 30_000
-"""Surface samples per object: as many as Chamfer distances are published with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +60,14 @@ class Options:
     """Procedural objects per category of the simulator."""
     categories: tuple[str, ...] = NAMES
     """Which categories."""
-    views: int = 4
+    views: int = 2
     """Views per object and seed."""
     seeds: int = 3
     """Repetitions with other views, joint values and noise."""
     rows: tuple[str, ...] = ROWS
     """Which rows to measure."""
-    prior: Path = WEIGHTS / "kinediff3d_vae.safetensors"
-    """Weights of the shape prior."""
-    pose: Path = WEIGHTS / "kinediff3d_pose.safetensors"
-    """Weights of the pose and joint diffusion."""
-    latent: Path = WEIGHTS / "kinediff3d_latent.safetensors"
-    """Weights of the latent diffusion."""
+    weights: str = SHIPPED
+    """Folder with kinediff3d_vae, kinediff3d_pose and kinediff3d_latent.safetensors; shipped = the package's own."""
     jobs: int = 2
     """Views at the same time, one thread each."""
     publish: bool = False
@@ -153,13 +148,14 @@ def prepare(options: Options) -> str:
 
 def weights_of(options: Options) -> dict[str, str]:
     """Fingerprints of the three networks."""
-    own = networks_of(options.prior, options.pose, options.latent)
+    own = networks_of(options.weights)
     return {name: f"{fingerprint(getattr(own, name)):08x}" for name in ("prior", "pose", "latent")}
 
 
 @functools.cache
-def networks_of(prior: Path, pose: Path, latent: Path) -> Networks:
+def networks_of(weights: str) -> Networks:
     """The networks, read once per process."""
+    prior, pose, latent = (kinediff3d_file(weights, stage) for stage in ("vae", "pose", "latent"))
     return load_networks(prior, pose, latent)
 
 
@@ -212,7 +208,7 @@ def chosen(options: Options, store: Path) -> list[Scored]:
 
 def measured(job: Job) -> list[Scored]:
     """Look, complete, score."""
-    options, networks = job.options, networks_of(job.options.prior, job.options.pose, job.options.latent)
+    options, networks = job.options, networks_of(job.options.weights)
     config = replace(options.config, seed=options.config.seed + job.seed)
     out: list[Scored] = []
     for view, rows in job.missing:
@@ -222,7 +218,7 @@ def measured(job: Job) -> list[Scored]:
 
 
 def see(options: Options, index: int, seed: int, view: int) -> SeenObject:
-    networks = networks_of(options.prior, options.pose, options.latent)
+    networks = networks_of(options.weights)
     return see_object(_bank(bank_of(options)), index, networks, options.view, seed, view)
 
 
@@ -246,7 +242,7 @@ def memory_mb(options: Options, bank: ShapeBank) -> dict[str, float]:
 def peak_mb(options: Options, index: int, row: str) -> float:
     """Complete one view and return the peak memory of this process."""
     seen = see(options, index, 0, 0)
-    networks = networks_of(options.prior, options.pose, options.latent)
+    networks = networks_of(options.weights)
     complete(seen.points, seen.category, networks, settings_of(row, options.config))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 

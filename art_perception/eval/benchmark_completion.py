@@ -24,7 +24,7 @@ from art_perception.errors import ArtPerceptionError
 from art_perception.eval.completion import FAILED, Estimate, TrueObject, floor, score
 from art_perception.eval.completion_tables import Scored
 from art_perception.geometry.mesh import transformed
-from art_perception.models.extract import extract_part
+from art_perception.models.extract import extract_parts
 from art_perception.models.latent_diffusion import sample_latents
 from art_perception.models.pose_diffusion import ObjectState, regress_states, unit_twists
 from art_perception.types import Mesh
@@ -174,11 +174,10 @@ class _Trial:
         return sample_latents(self.networks.latent, canonical, self.number, self.config.latent, generator)
 
     def _parts(self, z: Tensor) -> tuple[Mesh, ...]:
-        prior = self.networks.prior
+        """Meshes of a latent (1, Dz), canonical frame."""
         with torch.no_grad():
-            shape = prior.decode(z, self.number)
-        count = prior.categories[int(self.number)].parts
-        return tuple(extract_part(prior, shape, 0, k, self.config.voxels) for k in range(count))
+            shape = self.networks.prior.decode(z, self.number)
+        return extract_parts(self.networks.prior, shape, 0, self.config.voxels)
 
     def _placed(self, state: ObjectState, z: Tensor) -> Estimate:
         """A state (1,) and a latent (1, Dz) as they would come out."""

@@ -154,7 +154,7 @@ def section(header: str, scores: Sequence[Scored], rounds: Sequence[str], memory
 
 
 _PROTOCOL = """
-CD-w, CD-s and CD-m are Chamfer-L1 distances x 1000 of the whole, the static and the moving part: mean of both
+CD-w, CD-s and CD-m are Chamfer-L1 distances x 1000 of the whole, the static and the moving parts: mean of both
 directions' mean distance between 30,000 samples of each surface (parts have their share of them), in diagonals of
 the object at rest, in its own frame, so that shape and joint values count and the pose does not. *In place* is the
 same in the camera's frame, pose and size included. *Squared* is the sum of both directions' mean squared distance,
