@@ -129,7 +129,16 @@ def test_a_run_with_untrained_networks_end_to_end(
     stored = bench.records(options.out / "scores.jsonl")
     assert len(stored) == 3 * len(ROWS)
     assert not [s.error for s in stored if s.error]
-    for title in ("Reconstruction", "Novel states", "Pose", "Joints", "By what is hidden", "By round", "Which stage"):
+    for title in (
+        "Reconstruction",
+        "Novel states",
+        "Pose",
+        "Joints",
+        "By what is hidden",
+        "By source",
+        "By round",
+        "Which stage",
+    ):
         assert f"### {title}" in published
     assert all(f"| {name} | 1 | 0 | " in published for name in ("laptop", "eyeglasses", "drawer"))
     assert not bench.pending(options, small_bank(), options.out / "scores.jsonl"), "nothing is measured twice"
