@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
-from art_perception.complete import Completion, CompletionConfig, Networks, complete, load_networks
+from art_perception.complete import Completion, CompletionConfig, complete, load_networks
 from art_perception.errors import FrameError, UsageError
+from art_perception.fit import Networks
 from art_perception.geometry.camera import project, unproject
 from art_perception.geometry.clearance import clear_pieces
 from art_perception.geometry.lie import transform
@@ -75,8 +76,8 @@ def networks(weights: str) -> Networks:
     Raises:
         CheckpointError: one is missing or does not fit.
     """
-    prior, pose, latent = (kinediff3d_file(weights, stage) for stage in ("vae", "pose", "latent"))
-    return load_networks(prior, pose, latent)
+    prior, pose, latent, census = (kinediff3d_file(weights, stage) for stage in ("vae", "pose", "latent", "census"))
+    return load_networks(prior, pose, latent, census)
 
 
 def require_prior(config: PriorConfig) -> None:

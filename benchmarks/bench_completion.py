@@ -67,7 +67,7 @@ class Options:
     rows: tuple[str, ...] = ROWS
     """Which rows to measure."""
     weights: str = SHIPPED
-    """Folder with kinediff3d_vae, kinediff3d_pose and kinediff3d_latent.safetensors; shipped = the package's own."""
+    """Folder with kinediff3d_vae, _pose, _latent and _census.safetensors; shipped = the package's own."""
     jobs: int = 2
     """Views at the same time, one thread each."""
     publish: bool = False
@@ -155,8 +155,8 @@ def weights_of(options: Options) -> dict[str, str]:
 @functools.cache
 def networks_of(weights: str) -> Networks:
     """The networks, read once per process."""
-    prior, pose, latent = (kinediff3d_file(weights, stage) for stage in ("vae", "pose", "latent"))
-    return load_networks(prior, pose, latent)
+    prior, pose, latent, census = (kinediff3d_file(weights, s) for s in ("vae", "pose", "latent", "census"))
+    return load_networks(prior, pose, latent, census)
 
 
 def packed(options: Options) -> ShapeBank:
@@ -243,7 +243,7 @@ def peak_mb(options: Options, index: int, row: str) -> float:
     """Complete one view and return the peak memory of this process."""
     seen = see(options, index, 0, 0)
     networks = networks_of(options.weights)
-    complete(seen.points, seen.category, networks, settings_of(row, options.config))
+    complete(seen.points, seen.category, networks, settings_of(row, options.config), seen.beyond)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

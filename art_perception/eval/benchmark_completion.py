@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from art_perception.complete import Completion, CompletionConfig, Networks, complete
@@ -23,13 +24,14 @@ from art_perception.data.shape_bank import QUANTUM, ShapeBank
 from art_perception.errors import ArtPerceptionError
 from art_perception.eval.completion import FAILED, Estimate, TrueObject, floor, score
 from art_perception.eval.completion_tables import Scored
+from art_perception.geometry.lie import transform
 from art_perception.geometry.mesh import transformed
 from art_perception.models.extract import extract_parts
 from art_perception.models.latent_diffusion import sample_latents
 from art_perception.models.pose_diffusion import ObjectState, regress_states, unit_twists
 from art_perception.types import Mesh
 
-ROUNDS = ("round_0",)
+ROUNDS = ("round_0", "round_1", "round_2", "round_3", "round_4")
 """Rows of :func:`complete`, by rounds of refinement."""
 ROWS = (*ROUNDS, "regression", "true_pose", "pose_only", "true_latent", "floor")
 """Every row by the name its scores are stored under."""
@@ -42,6 +44,7 @@ class SeenObject:
     Attributes:
         category: its name; object: name of the sample; source: where it comes from.
         points: (N, 3) measured, metres, camera frame.
+        beyond: (M, 3) points that the camera sees past the object, metres, camera frame.
         hidden: share of the surface facing the camera that is not seen.
         z: (1, Dz) its true latent.
         true: everything else about it.
@@ -51,6 +54,7 @@ class SeenObject:
     object: str
     source: str
     points: np.ndarray
+    beyond: np.ndarray
     hidden: float
     z: Tensor
     true: TrueObject
@@ -58,7 +62,7 @@ class SeenObject:
 
 def settings_of(row: str, config: CompletionConfig) -> CompletionConfig:
     """Settings of :func:`complete` for one of ``ROUNDS``."""
-    return config
+    return replace(config, fit=replace(config.fit, rounds=ROUNDS.index(row)))
 
 
 def see_object(bank: ShapeBank, index: int, networks: Networks, views: ViewsConfig, seed: int, view: int) -> SeenObject:
@@ -85,7 +89,19 @@ def see_object(bank: ShapeBank, index: int, networks: Networks, views: ViewsConf
         size_m=float(bank.size_m[index]),
     )
     points, hidden = seen.points[0].numpy(), 1 - float(seen.visible[0])
-    return SeenObject(NAMES[bank.category[index]], name, str(bank.sources[index]), points, hidden, z, true)
+    past = _beyond(true, rng)
+    return SeenObject(NAMES[bank.category[index]], name, str(bank.sources[index]), points, past, hidden, z, true)
+
+
+def _beyond(true: TrueObject, rng: np.random.Generator, count: int = 2048) -> np.ndarray:
+    """Points (M, 3) of a wall three times as far as the object, where nothing of the object is before it."""
+    surface = transform(true.T_camera_base, true.size_m * true.surface(true.q))
+    ray = surface[:, :2] / surface[:, 2:]
+    low, high = ray.min(0), ray.max(0)
+    wall = rng.uniform(low - 0.4 * (high - low), high + 0.4 * (high - low), (3 * count, 2))
+    apart = cKDTree(ray).query(wall)[0]
+    wall = wall[apart > 0.015 * (high - low).max()][:count]
+    return 3 * surface[:, 2].max() * np.column_stack([wall, np.ones(len(wall))])
 
 
 def measure(
@@ -167,8 +183,8 @@ class _Trial:
         return self._parts(self.seen.z)
 
     def _completed(self, row: str) -> Estimate:
-        settings = settings_of(row, self.config)
-        return estimate_of(complete(self.seen.points, self.seen.category, self.networks, settings))
+        seen, settings = self.seen, settings_of(row, self.config)
+        return estimate_of(complete(seen.points, seen.category, self.networks, settings, seen.beyond))
 
     def _sampled(self, state: ObjectState) -> Tensor:
         """A latent for the cloud as a state (1,) brings it into the canonical frame."""
