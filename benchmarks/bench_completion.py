@@ -228,11 +228,12 @@ def _bank(path: Path) -> ShapeBank:
 
 
 def memory_mb(options: Options, bank: ShapeBank) -> dict[str, float]:
-    """Peak memory of completing one view, by round: each in a process of its own, measured once."""
+    """Peak memory of completing one view with the most rounds, in a process of its own, measured once."""
     path = options.out / "memory.json"
     known: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
     index = next(i for i, c in enumerate(bank.category) if NAMES[c] in options.categories)
-    for row in (row for row in ROUNDS if row in options.rows and row not in known):
+    most = [row for row in ROUNDS if row in options.rows][-1:]
+    for row in (row for row in most if row not in known):
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             known[row] = pool.submit(peak_mb, options, index, row).result()
     path.write_text(json.dumps(known), encoding="utf-8")

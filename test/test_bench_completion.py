@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 from shape_tools import small_bank
-from test_complete import CONFIG, LATENT, POSE, VAE
+from test_complete import CONFIG as COMPLETION
+from test_complete import LATENT, POSE, VAE
 
 from art_perception.complete import Networks
 from art_perception.data.categories import NAMES
@@ -23,12 +24,15 @@ from art_perception.eval import benchmark_completion
 from art_perception.eval.benchmark_completion import ROUNDS, ROWS, SeenObject, measure, see_object
 from art_perception.eval.completion import FAILED
 from art_perception.eval.shape_error import MISSING
-from art_perception.models.checkpoint import fingerprint, save_network
+from art_perception.fit import FitConfig
+from art_perception.models.census import Census
+from art_perception.models.checkpoint import fingerprint, save_census, save_network
 from art_perception.models.kinematic_vae import KinematicVae
 from art_perception.models.latent_diffusion import LatentNetwork
 from art_perception.models.pose_diffusion import PoseNetwork
 from art_perception.train.vae import KNOWN
 
+CONFIG = replace(COMPLETION, fit=FitConfig(points=(32,), steps=(1,), keep=(2,)))
 VIEWS = ViewsConfig(points=300)
 
 
@@ -41,9 +45,10 @@ def networks() -> Networks:
         x = torch.rand(1, 500, 3) - 0.5
         shape = prior.decode(torch.zeros(1, 4), torch.zeros(1, dtype=torch.long))
         prior.distance.bias -= prior.part_distance(shape, torch.tensor([0]), x).median()
-    return Networks(
-        prior.eval(), PoseNetwork(POSE, KNOWN).eval(), LatentNetwork(LATENT, KNOWN, fingerprint(prior)).eval()
-    )
+    own, categories = fingerprint(prior), torch.arange(len(KNOWN))
+    z, size = torch.zeros(len(KNOWN), 4), torch.tensor([[-0.5, 0.3]]).expand(len(KNOWN), 2)
+    census = Census(categories, torch.ones(len(KNOWN)), z, 0.1 * torch.eye(4).expand(len(KNOWN), 4, 4), size, own)
+    return Networks(prior.eval(), PoseNetwork(POSE, KNOWN).eval(), LatentNetwork(LATENT, KNOWN, own).eval(), census)
 
 
 @pytest.fixture
@@ -57,6 +62,7 @@ def options(bench: ModuleType, networks: Networks, tmp_path: Path) -> Any:
     """A run on three small objects with untrained networks."""
     for stage, network in (("vae", networks.prior), ("pose", networks.pose), ("latent", networks.latent)):
         save_network(tmp_path / f"kinediff3d_{stage}.safetensors", network, {})
+    save_census(tmp_path / "kinediff3d_census.safetensors", networks.census, KNOWN, {})
     out = tmp_path / "out"
     out.mkdir()
     save_shape_bank(out / "val_shapes.npz", small_bank())
@@ -120,14 +126,15 @@ def test_a_view_without_result_says_why(networks: Networks, seen: SeenObject, mo
 def test_a_run_with_untrained_networks_end_to_end(
     bench: ModuleType, options: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    small = replace(options, rows=(ROUNDS[0], ROUNDS[-1], *ROWS[len(ROUNDS) :]), publish=True)
     monkeypatch.setattr(bench, "DOCUMENT", tmp_path / "benchmarks.md")
-    monkeypatch.setattr(bench.tyro, "cli", lambda *_, **__: replace(options, publish=True))
+    monkeypatch.setattr(bench.tyro, "cli", lambda *_, **__: small)
     bench.main()
     published = (tmp_path / "benchmarks.md").read_text()
     assert published.count("completion:begin") == 1
     assert (options.out / "tables.md").read_text().strip() in published
     stored = bench.records(options.out / "scores.jsonl")
-    assert len(stored) == 3 * len(ROWS)
+    assert len(stored) == 3 * len(small.rows)
     assert not [s.error for s in stored if s.error]
     for title in (
         "Reconstruction",
@@ -141,7 +148,7 @@ def test_a_run_with_untrained_networks_end_to_end(
     ):
         assert f"### {title}" in published
     assert all(f"| {name} | 1 | 0 | " in published for name in ("laptop", "eyeglasses", "drawer"))
-    assert not bench.pending(options, small_bank(), options.out / "scores.jsonl"), "nothing is measured twice"
+    assert not bench.pending(small, small_bank(), options.out / "scores.jsonl"), "nothing is measured twice"
 
 
 def test_only_what_is_missing_is_measured(bench: ModuleType, options: Any):
