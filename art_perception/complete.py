@@ -15,6 +15,7 @@ from torch import Tensor
 
 from art_perception.errors import CheckpointError, FrameError, UsageError
 from art_perception.estimation.evidence import evidence_of_view
+from art_perception.estimation.terms import Hypotheses
 from art_perception.fit import Fit, FitConfig, Networks, fit
 from art_perception.geometry.kinematics import placed
 from art_perception.geometry.lie import from_rotation_translation
@@ -151,16 +152,23 @@ def complete(
         T = from_rotation_translation(states.R[0, ranking[0]], states.t[0, ranking[0]])
         return _completion(networks.prior, number, state, spread, T, z, config.voxels)
     evidence = evidence_of_view(cloud, None if beyond is None else _beyond(beyond), generator)
-    found = fit(networks, index, evidence, _with_pooled(states, state), config.latent, config.fit, generator)
+    start = hypotheses(with_pooled(states, state), networks.prior.config.latent)
+    found = fit(networks, index, evidence, start, states.R[0], config.latent, config.fit, generator)
     state, spread = _state(found), _spread(found)
     T = from_rotation_translation(found.guesses.R, found.guesses.t)
     return _completion(networks.prior, number, state, spread, T, found.z[:1], config.voxels)
 
 
-def _with_pooled(states: ObjectState, pooled_state: ObjectState) -> ObjectState:
+def with_pooled(states: ObjectState, pooled_state: ObjectState) -> ObjectState:
     """The hypotheses (1, H) and their mean (1,) as one list (H + 1,)."""
     rows = {f.name: torch.cat([getattr(pooled_state, f.name), getattr(states, f.name)[0]]) for f in fields(states)}
     return ObjectState(**rows)
+
+
+def hypotheses(states: ObjectState, latent: int) -> Hypotheses:
+    """States (H,) as hypotheses of one frame with the average latent."""
+    u = torch.zeros(len(states.size), latent)
+    return Hypotheses(states.R, states.t, states.size, states.amount[:, None], u)
 
 
 def _state(found: Fit) -> ObjectState:

@@ -20,7 +20,7 @@ from art_perception.models.census import Census
 from art_perception.models.expectation import Whitening, whitening
 from art_perception.models.kinematic_vae import PARTS, KinematicVae
 from art_perception.models.latent_diffusion import FastSamplerConfig, LatentNetwork, sample_latents
-from art_perception.models.pose_diffusion import ObjectState, PoseNetwork
+from art_perception.models.pose_diffusion import PoseNetwork
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,11 +40,14 @@ class FitConfig:
     rounds: int = 4
     """How many; 0 = the diffusion's answer as it is."""
     points: tuple[int, ...] = (96, 192, 384, 512)
-    """Points in every round, surface and free space each; the last one counts for later rounds too."""
+    """Points in every round, of all frames together, surface and free space each; the last one counts for later
+    rounds too."""
     steps: tuple[int, ...] = (12, 20, 30, 40)
     """Gradient steps in every round."""
     keep: tuple[int, ...] = (8, 4, 2, 2)
     """Hypotheses that go on after every round."""
+    most: int = 32
+    """Hypotheses the first round descends with; of more, the cheapest."""
     rate: float = 0.02
     """Peak learning rate."""
     least_size_std: float = 0.1
@@ -60,13 +63,14 @@ class Fit:
 
     Attributes:
         guesses: H of them; cost: (H,) what they cost; z: (H, Dz) their latents.
-        decoded: the objects they stand for.
+        decode: what makes objects of whitened latents; decoded: those they stand for.
         residual: (H,) mean distance of the measured points from their surfaces, canonical units.
     """
 
     guesses: Hypotheses
     cost: Tensor
     z: Tensor
+    decode: Decode
     decoded: Decoded
     residual: Tensor
 
@@ -76,41 +80,53 @@ _ALIKE_RAD, _ALIKE_VALUE = 0.35, 0.3  # hypotheses closer than this in rotation 
 
 
 def fit(
-    networks: Networks, category: int, evidence: Evidence, states: ObjectState, latent: FastSamplerConfig,
-    config: FitConfig, generator: torch.Generator,
+    networks: Networks, category: int, evidence: Evidence, start: Hypotheses, drawn: Tensor | None,
+    latent: FastSamplerConfig, config: FitConfig, generator: torch.Generator,
 ) -> Fit:  # fmt: skip
     """Find poses, joint values and latents that explain the evidence.
 
     Args:
-        networks: what hypotheses come from.
+        networks: what latents are drawn and decoded with.
         category: index of the category.
-        evidence: one frame, in the optical frame of a camera that looks at the object.
-        states: (H,) the diffusion's hypotheses for it.
+        evidence: what was measured.
+        start: hypotheses in the frame of the evidence; the differences between joint values of frames stay as they are.
+        drawn: (D, 3, 3) rotations of the pose diffusion, when they are to say which are rare.
         latent: how latents are drawn.
         config: rounds, at least one.
         generator: of all draws.
     """
     white = whitening(networks.census, category)
     decode = decoder(networks.prior, category, white)
-    log_size = states.size.log()
+    log_size = start.size.log()
     expected = ExpectedSize(float(log_size.median()), max(float(log_size.std()), config.least_size_std))
-    u = torch.zeros(len(states.size), networks.prior.config.latent)
-    guess, each = Hypotheses(states.R, states.t, states.size, states.amount[:, None], u), log_size
+    guess = _likely(start, decode, evidence.thinned(config.points[0], generator), expected, config)
+    each = guess.size
     for r in range(config.rounds):
         last = min(r, len(config.points) - 1)
-        thin = evidence.thinned(config.points[last], generator)
-        drawn = _redrawn(guess, networks.latent, category, white, evidence.points, latent, generator)
+        thin = evidence.thinned(-(-config.points[last] // len(evidence.points)), generator)
+        redrawn = _redrawn(guess, networks.latent, category, white, evidence.points, latent, generator)
         with torch.no_grad():
-            old, new = (cost(g, decode, thin, expected, config.weights) for g in (guess, drawn))
-        guess, _ = cheaper(drawn, new, guess, old)
+            old, new = (cost(g, decode, thin, expected, config.weights) for g in (guess, redrawn))
+        guess, _ = cheaper(redrawn, new, guess, old)
         guess, each = refine(guess, decode, thin, expected, config.weights, config.steps[last], config.rate)
-        each = each + config.rarity * _rarity(guess.R, states.R)
+        if drawn is not None:
+            each = each + config.rarity * _rarity(guess.R, drawn)
         kept = _distinct(guess, each, config.keep[last])
         guess, each = guess.pick(kept), each[kept]
     with torch.no_grad():
         decoded = decode(guess.u)
         residual = surface(part_distances(guess, decoded, evidence.points), evidence.part, config.weights.reach)
-    return Fit(guess, each, white.latent(guess.u), decoded, residual)
+    return Fit(guess, each, white.latent(guess.u), decode, decoded, residual)
+
+
+@torch.no_grad()
+def _likely(start: Hypotheses, decode: Decode, thin: Evidence, expected: ExpectedSize, config: FitConfig) -> Hypotheses:
+    """The hypotheses worth a descent: the cheapest as they are, when there are many."""
+    if len(start.size) <= config.most:
+        return start
+    rows = torch.arange(len(start.size)).split(config.most)
+    each = torch.cat([cost(start.pick(own), decode, thin, expected, config.weights) for own in rows])
+    return start.pick(each.argsort()[: config.most])
 
 
 def decoder(prior: KinematicVae, category: int, white: Whitening) -> Decode:

@@ -57,7 +57,7 @@ def refine(
     guess: Hypotheses, decode: Decode, evidence: Evidence, expected: ExpectedSize, weights: TermWeights,
     steps: int, rate: float,
 ) -> tuple[Hypotheses, Tensor]:  # fmt: skip
-    """Descend with Adam, all hypotheses side by side.
+    """Descend with Adam, all hypotheses side by side; joint values move by the same amount in all frames.
 
     Args:
         guess: where to begin.
@@ -73,7 +73,7 @@ def refine(
     """
     moves = [
         torch.zeros(shape, device=guess.t.device, requires_grad=True)
-        for shape in (guess.t.shape, guess.t.shape, guess.size.shape, guess.q.shape, guess.u.shape)
+        for shape in (guess.t.shape, guess.t.shape, guess.size.shape, guess.q[:, :1].shape, guess.u.shape)
     ]
     optimizer = torch.optim.Adam(moves, rate, betas=(0.8, 0.95))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps + 1, pct_start=0.2)
