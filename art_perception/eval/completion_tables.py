@@ -83,7 +83,7 @@ _SHORT = {
 _ROW_TITLES = {
     "regression": "regression head instead of pose diffusion",
     "true_pose": "true pose and joints, shape drawn",
-    "pose_only": "pose and joints estimated, true latent",
+    "pose_only": "pose and joints of round 0, true latent",
     "true_latent": "true pose and joints, true latent",
     "floor": "samples of the truth",
 }
@@ -204,9 +204,10 @@ which half is the base, only which way up cameras usually see it; the error up t
 moving part. A view without result counts 1000 in distances, 180 deg, 100 %, and in nothing else.
 """
 _STAGES = """
-CD-w per category; *in place* where the pose is not the true one. What the shape prior cannot say at all is in the
-line of the true latent; what the latent diffusion adds, in the line of the true pose; what pose and joints add, in
-the line of the estimated ones with the true latent.
+CD-w per category; *in place* where the pose is not the true one. The line of the true latent, the encoder's mean for
+the whole surface, is what the shape prior cannot say; to that the line of the true pose adds what one view does not
+tell the latent diffusion, and the line of the true latent with estimated pose what pose and joints are wrong by before
+refinement. Refinement looks for a latent of its own and may come below all of them.
 """
 
 
