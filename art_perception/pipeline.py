@@ -151,7 +151,9 @@ def reconstruct(
     if config.prior.category == NONE:
         return _measured(window, config, name, clock, PriorUse())
     if count < config.window.min_frames:
-        return from_prior(window, config, name, clock, f"motion was not looked for in {count} usable frame(s)")
+        return from_prior(
+            window, config, name, clock, f"motion needs {config.window.min_frames} usable frames, there is {count}"
+        )
     use = PriorUse(config.prior.category, "none", None, "parts and joints were measured")
     try:
         return _measured(window, config, name, clock, use)

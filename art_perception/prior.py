@@ -108,7 +108,8 @@ def guess(window: Window, config: PriorConfig, why: str) -> Guess:
     frame = max(window.frames, key=lambda f: int(_object_pixels(f).sum()))
     pixels = _object_pixels(frame)
     points = unproject(frame.depth_m, frame.K)
-    found = complete(points[_inside(pixels)], config.category, networks(config.weights), config.completion)
+    beyond = points[~pixels & (frame.depth_m > 0)]
+    found = complete(points[_inside(pixels)], config.category, networks(config.weights), config.completion, beyond)
     surfaces = [sample_surface(mesh, _SAMPLES, np.random.default_rng(0)) for mesh in found.posed()]
     score = agreement(surfaces, frame, points[pixels], config.tolerance * found.size_m)
     if score < config.min_score or not all(len(surface) for surface in surfaces):
@@ -157,7 +158,7 @@ def agreement(surfaces: Sequence[np.ndarray], frame: RgbdFrame, points: np.ndarr
         tolerance_m: what is near.
     """
     samples = np.concatenate(surfaces)
-    if not len(samples):
+    if not len(samples) or not len(points):
         return 0.0
     near = cKDTree(samples).query(points, distance_upper_bound=tolerance_m)[0] < np.inf
     samples = samples[samples[:, 2] > 0.05]
@@ -198,7 +199,7 @@ def _joints(found: Completion, T_world_camera: np.ndarray, score: float) -> tupl
                 origin=closest_on_line(middle, line, axis) if found.category.revolute else middle,
                 limits=(float(found.limits[k, 0] - found.q[k]), float(found.limits[k, 1] - found.q[k])),
                 valid=bool(confidence >= 0.5),
-                confidence=float(confidence),
+                confidence=round(float(confidence), 4),
                 axis_std_rad=axis_std,
                 origin_std_m=origin_std if found.category.revolute else 0.0,
                 proposed_by="prior",

@@ -24,6 +24,7 @@ from pathlib import Path
 import tyro
 from tqdm import tqdm
 
+from art_perception.cli.training import kept
 from art_perception.complete import CompletionConfig, Networks, complete, load_networks
 from art_perception.data.bank import training_objects
 from art_perception.data.categories import NAMES
@@ -161,15 +162,12 @@ def networks_of(weights: str) -> Networks:
 
 def packed(options: Options) -> ShapeBank:
     """The held-out objects, packed once."""
-    path = bank_of(options)
-    if not path.exists():
+
+    def make() -> ShapeBank:
         samples = shapes_of(training_objects(options.assets, "val", options.objects), options.shapes)
-        with tqdm(desc="objects", unit=" objects") as bar:
-            bank = make_shape_bank(samples, options.shapes, options.sdf, lambda _: bar.update() and None)
-        staging = path.with_suffix(".partial.npz")
-        save_shape_bank(staging, bank)
-        staging.replace(path)
-    return load_shape_bank(path)
+        return make_shape_bank(tqdm(samples, "objects", unit=" objects"), options.shapes, options.sdf)
+
+    return load_shape_bank(kept(bank_of(options), "cpu", make, save_shape_bank))
 
 
 def bank_of(options: Options) -> Path:

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from prior_tools import save_networks, untrained
 from shape_tools import small_bank
 from test_complete import CONFIG as COMPLETION
-from test_complete import LATENT, POSE, VAE
 
 from art_perception.complete import Networks
 from art_perception.data.categories import NAMES
@@ -25,12 +24,6 @@ from art_perception.eval.benchmark_completion import ROUNDS, ROWS, SeenObject, m
 from art_perception.eval.completion import FAILED
 from art_perception.eval.shape_error import MISSING
 from art_perception.fit import FitConfig
-from art_perception.models.census import Census
-from art_perception.models.checkpoint import fingerprint, save_census, save_network
-from art_perception.models.kinematic_vae import KinematicVae
-from art_perception.models.latent_diffusion import LatentNetwork
-from art_perception.models.pose_diffusion import PoseNetwork
-from art_perception.train.vae import KNOWN
 
 CONFIG = replace(COMPLETION, fit=FitConfig(points=(32,), steps=(1,), keep=(2,)))
 VIEWS = ViewsConfig(points=300)
@@ -38,17 +31,7 @@ VIEWS = ViewsConfig(points=300)
 
 @pytest.fixture(scope="module")
 def networks() -> Networks:
-    """Untrained networks; the prior's surface is brought to where its field is."""
-    torch.manual_seed(0)
-    prior = KinematicVae(VAE, KNOWN)
-    with torch.no_grad():
-        x = torch.rand(1, 500, 3) - 0.5
-        shape = prior.decode(torch.zeros(1, 4), torch.zeros(1, dtype=torch.long))
-        prior.distance.bias -= prior.part_distance(shape, torch.tensor([0]), x).median()
-    own, categories = fingerprint(prior), torch.arange(len(KNOWN))
-    z, size = torch.zeros(len(KNOWN), 4), torch.tensor([[-0.5, 0.3]]).expand(len(KNOWN), 2)
-    census = Census(categories, torch.ones(len(KNOWN)), z, 0.1 * torch.eye(4).expand(len(KNOWN), 4, 4), size, own)
-    return Networks(prior.eval(), PoseNetwork(POSE, KNOWN).eval(), LatentNetwork(LATENT, KNOWN, own).eval(), census)
+    return untrained()
 
 
 @pytest.fixture
@@ -60,9 +43,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 @pytest.fixture
 def options(bench: ModuleType, networks: Networks, tmp_path: Path) -> Any:
     """A run on three small objects with untrained networks."""
-    for stage, network in (("vae", networks.prior), ("pose", networks.pose), ("latent", networks.latent)):
-        save_network(tmp_path / f"kinediff3d_{stage}.safetensors", network, {})
-    save_census(tmp_path / "kinediff3d_census.safetensors", networks.census, KNOWN, {})
+    save_networks(networks, tmp_path)
     out = tmp_path / "out"
     out.mkdir()
     save_shape_bank(out / "val_shapes.npz", small_bank())
