@@ -199,9 +199,10 @@ two samples of the true surface, cannot occur, so its numbers are for orientatio
 as a distance of one diagonal.
 
 *Hidden* is the share of the surface facing the camera that it does not see, behind the object itself or an
-obstacle. Rotations are compared as they are. Where a half-turn leaves the surface where it is (within 0.5 % of the
-diagonal; *symmetric*), as with scissors turned over and laptops whose halves change roles, the geometry cannot tell
-which half is the base, only which way up cameras usually see it; the error up to such half-turns stands beside.
+obstacle. Rotations are compared as they are. Where a half or quarter turn leaves the surface where it is (within
+0.5 % of the diagonal; *symmetric*), as with scissors turned over, laptops whose halves change roles and shut boxes on
+a square base, the geometry cannot tell which is the base or its front, only how cameras usually see it; the error up
+to such turns stands beside.
 *Turned*: wrong by more than 90 deg. Axes are signed, the sign says which way opens. Axis position is measured at the
 moving part. A view without result counts 1000 in distances, 180 deg, 100 %, and in nothing else.
 """
