@@ -31,7 +31,7 @@ from art_perception.eval.completion_tables import (
     to_json,
 )
 from art_perception.eval.shape_error import MISSING
-from art_perception.eval.symmetry import half_turns
+from art_perception.eval.symmetry import symmetric_turns
 from art_perception.geometry.lie import exp_so3, from_rotation_translation
 from art_perception.geometry.mesh import empty_mesh
 from art_perception.types import Mesh
@@ -204,19 +204,27 @@ def test_half_turns_of_a_box_and_of_one_with_a_handle():
     rng = np.random.default_rng(0)
     turn = exp_so3(np.array([0.3, 0.2, 0.5]))
     box = surface_of_box((0.8, 0.5, 0.3), 20_000, rng)
-    found = half_turns(box @ turn.T)
+    found = symmetric_turns(box @ turn.T)
     assert len(found) == 3, "about its axes, wherever these point"
     axes = [exp_so3(np.pi * axis) for axis in turn.T]
     assert all(min(np.abs(R - A).max() for A in axes) < 0.05 for R in found)
     handle = surface_of_box((0.2, 0.2, 0.2), 5000, rng) + [0.5, 0.3, 0.1]
-    assert not half_turns(np.concatenate([box, handle]))
+    assert not symmetric_turns(np.concatenate([box, handle]))
+
+
+def test_quarter_turns_of_a_square_base():
+    square = surface_of_box((0.6, 0.6, 0.3), 20_000, np.random.default_rng(0))
+    found = symmetric_turns(square)
+    for angle in (np.pi / 2, -np.pi / 2, np.pi):
+        assert min(np.abs(R - exp_so3(angle * Z)).max() for R in found) < 0.05
+    assert all(min(abs(R[2, 2] - 1), abs(R[2, 2] + 1)) < 0.05 for R in found), "none lays it on its side"
 
 
 def test_plates_that_change_roles_are_a_symmetry():
     rng = np.random.default_rng(0)
     plate = surface_of_box((0.5, 0.7, 0.02), 15_000, rng) + [0.25, 0, 0]
     opened = np.concatenate([plate, plate @ exp_so3(-1.9 * Y).T])
-    found = half_turns(opened)
+    found = symmetric_turns(opened)
     assert len(found) == 1
     bisector = exp_so3(-0.95 * Y) @ X
     np.testing.assert_allclose(found[0], exp_so3(np.pi * bisector), atol=0.05)
@@ -265,12 +273,12 @@ def test_a_view_without_result_stays_in_the_table():
 
 
 def test_seconds_of_a_round_are_what_it_adds():
-    rows = {f"round_{k}": [a_score(0, 4 - k, seconds=2.0 + 1.5 * k)] for k in range(3)}
-    lines = [line.split(" | ")[-4:] for line in rounds_table(rows, {"round_2": 512.4}).splitlines()[2:]]
+    rows = {f"round_{k}": [a_score(0, 4 - k, seconds=2.0 + 1.5 * k)] for k in (0, 1, 4)}
+    lines = [line.split(" | ")[-4:] for line in rounds_table(rows, {"round_4": 512.4}).splitlines()[2:]]
     assert lines == [
         ["2.00", "-", "1.00", "- |"],
         ["3.50", "1.50", "1.00", "- |"],
-        ["5.00", "1.50", "1.00", "512 |"],
+        ["8.00", "1.50", "1.00", "512 |"],
     ]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from art_perception.eval.metrics import axis_position_cm, chamfers
 from art_perception.eval.shape_error import MISSING
-from art_perception.eval.symmetry import half_turns
+from art_perception.eval.symmetry import symmetric_turns
 from art_perception.geometry.kinematics import placed
 from art_perception.geometry.lie import inverse, transform
 from art_perception.geometry.mesh import merged, sample_surface, transformed
@@ -105,15 +105,15 @@ def score(found: Estimate, true: TrueObject, samples: int, rng: np.random.Genera
 
 
 def pose_errors(found: Estimate, true: TrueObject) -> dict[str, float]:
-    """Rotation in degrees, as it is and up to half-turns that leave the surface where it is; translation and size.
+    """Rotation in degrees, as it is and up to turns that leave the surface where it is; translation and size.
 
     Returns:
-        ``rotation``, ``rotation_up_to_symmetry``, ``symmetric`` (100 when there is such a half-turn, else 0),
+        ``rotation``, ``rotation_up_to_symmetry``, ``symmetric`` (100 when there is such a turn, else 0),
         ``turned`` (100 when the rotation is wrong by more than 90 degrees), ``translation_cm``, and in % of the true
         diagonal ``translation`` and ``size``.
     """
     R, R_true = found.T_camera_base[:3, :3], true.T_camera_base[:3, :3]
-    turns = half_turns(true.surface(true.q))
+    turns = symmetric_turns(true.surface(true.q))
     angles = [_angle_deg(R, R_true @ turn) for turn in (np.eye(3), *turns)]
     gap = float(np.linalg.norm(found.T_camera_base[:3, 3] - true.T_camera_base[:3, 3]))
     return {

@@ -7,6 +7,7 @@ repetitions, which see the objects from elsewhere and at other joint values.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
@@ -83,7 +84,7 @@ _SHORT = {
 _ROW_TITLES = {
     "regression": "regression head instead of pose diffusion",
     "true_pose": "true pose and joints, shape drawn",
-    "pose_only": "pose and joints estimated, true latent",
+    "pose_only": "pose and joints of round 0, true latent",
     "true_latent": "true pose and joints, true latent",
     "floor": "samples of the truth",
 }
@@ -189,24 +190,27 @@ def section(header: str, scores: Sequence[Scored], rounds: Sequence[str], memory
 _PROTOCOL = """
 CD-w, CD-s and CD-m are Chamfer-L1 distances x 1000 of the whole, the static and the moving parts: mean of both
 directions' mean distance between 30,000 samples of each surface (parts have their share of them), in diagonals of
-the object at rest, in its own frame, so that shape and joint values count and the pose does not. *In place* is the
-same in the camera's frame, pose and size included. *Squared* is the sum of both directions' mean squared distance,
-which the published code of A-SDF, whose protocol the paper follows, computes; the paper's text says L1. Its unit is
-not stated, nor is the frame: at unit diagonal and 30,000 samples, L1 distances below the *floor*, that between two
-samples of the true surface, cannot occur, so its numbers are for orientation. A part that comes out empty counts as
-a distance of one diagonal.
+the object at rest, in its own frame: shape and joint values count, also where the shape says its middle is and how
+large it is, the pose does not. *In place* is the same in the camera's frame, pose and size included; with a shape that
+is too small in a frame that is too large it is the smaller one. *Squared* is the sum of both directions' mean squared
+distance, which the published code of A-SDF, whose protocol the paper follows, computes; the paper's text says L1. Its
+unit is not stated, nor is the frame: at unit diagonal and 30,000 samples, L1 distances below the *floor*, that between
+two samples of the true surface, cannot occur, so its numbers are for orientation. A part that comes out empty counts
+as a distance of one diagonal.
 
 *Hidden* is the share of the surface facing the camera that it does not see, behind the object itself or an
-obstacle. Rotations are compared as they are. Where a half-turn leaves the surface where it is (within 0.5 % of the
-diagonal; *symmetric*), as with scissors turned over and laptops whose halves change roles, the geometry cannot tell
-which half is the base, only which way up cameras usually see it; the error up to such half-turns stands beside.
+obstacle. Rotations are compared as they are. Where a half or quarter turn leaves the surface where it is (within
+0.5 % of the diagonal; *symmetric*), as with scissors turned over, laptops whose halves change roles and shut boxes on
+a square base, the geometry cannot tell which is the base or its front, only how cameras usually see it; the error up
+to such turns stands beside.
 *Turned*: wrong by more than 90 deg. Axes are signed, the sign says which way opens. Axis position is measured at the
 moving part. A view without result counts 1000 in distances, 180 deg, 100 %, and in nothing else.
 """
 _STAGES = """
-CD-w per category; *in place* where the pose is not the true one. What the shape prior cannot say at all is in the
-line of the true latent; what the latent diffusion adds, in the line of the true pose; what pose and joints add, in
-the line of the estimated ones with the true latent.
+CD-w per category; *in place* where the pose is not the true one. The line of the true latent, the encoder's mean for
+the whole surface, is what the shape prior cannot say; to that the line of the true pose adds what one view does not
+tell the latent diffusion, and the line of the true latent with estimated pose what pose and joints are wrong by before
+refinement. Refinement looks for a latent of its own and may come below all of them.
 """
 
 
@@ -246,15 +250,16 @@ def rounds_table(rows: Mapping[str, Sequence[Scored]], memory: Mapping[str, floa
     """GitHub table with one line per round: errors, seconds in all and of the round alone, peak memory."""
     columns = {key: title for key, title in _SHORT.items() if key != "rotation_median"}
     lines = [["round", *columns.values(), "s / view", "s / round", "processor s / view", "peak MB"]]
-    before = 0.0
-    for k, (row, own) in enumerate(rows.items()):
+    before, done = float("nan"), 0
+    for row, own in rows.items():
+        number = int(row.removeprefix("round_"))
         seconds, processor = (_mean(own, key) for key in ("seconds", "processor_seconds"))
-        alone = f"{seconds - before:.2f}" if k else "-"
+        alone = f"{(seconds - before) / (number - done):.2f}" if number > done and not math.isnan(before) else "-"
         peak = f"{memory[row]:.0f}" if row in memory else "-"
         lines.append(
             [row.removeprefix("round_"), *_cells(own, columns), f"{seconds:.2f}", alone, f"{processor:.2f}", peak]
         )
-        before = seconds
+        before, done = seconds, number
     return markdown_lines(lines)
 
 

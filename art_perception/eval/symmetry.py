@@ -5,17 +5,19 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
+from art_perception.geometry.lie import exp_so3
+
 _SAMPLES = 4000
 TOLERANCE = 0.005
 """Mean distance, in diagonals, by which the turned surface may be further away than another sample of the surface."""
 
 
-def half_turns(points: np.ndarray) -> list[np.ndarray]:
-    """Half-turns (3, 3) about the centroid that map a surface on itself, whatever its parts are called.
+def symmetric_turns(points: np.ndarray) -> list[np.ndarray]:
+    """Half and quarter turns (3, 3) about the centroid that map a surface on itself, whatever its parts are called.
 
     The axis of such a turn is a principal axis of the surface; where two of these are alike and any pair will do, the
-    frame's own axes are tried as well. So a pair of scissors turned over, its halves changing roles, is found. Turns
-    that are alike are returned once.
+    frame's own axes are tried as well. So a pair of scissors turned over, its halves changing roles, is found, and a
+    shut dishwasher on a square base. Turns that are alike are returned once.
 
     Args:
         points: (N, 3) samples of the surface.
@@ -26,8 +28,9 @@ def half_turns(points: np.ndarray) -> list[np.ndarray]:
     own = tree.query(a - middle)[0].mean()
     found: list[np.ndarray] = []
     for axis in (*np.eye(3), *np.linalg.svd(points - middle, full_matrices=False)[2]):
-        turn = 2 * np.outer(axis, axis) - np.eye(3)
-        known = any(np.trace(turn.T @ other) > 2.9 for other in found)
-        if not known and tree.query((a - middle) @ turn.T)[0].mean() - own < TOLERANCE:
-            found.append(turn)
+        for angle in (np.pi, np.pi / 2, -np.pi / 2):
+            turn = exp_so3(angle * axis)
+            known = any(np.trace(turn.T @ other) > 2.9 for other in found)
+            if not known and tree.query((a - middle) @ turn.T)[0].mean() - own < TOLERANCE:
+                found.append(turn)
     return found
