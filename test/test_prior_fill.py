@@ -111,6 +111,13 @@ def test_a_part_the_prior_does_not_know_is_filled_as_without(scene):
     assert np.array_equal(known.visual.vertices, plain.visual.vertices)
 
 
+def test_a_prior_that_contradicts_what_was_measured_is_refused(scene, caplog):
+    wrong = (BODY[0] + [0, 0, 0.25], BODY[1] * [1.6, 1.6, 0.2])  # a lid that floats where the body was seen to end
+    base = fuse_parts(*scene, None, prior_of(wrong, DOOR))[0]
+    assert error(base.visual, BODY) < 2 * VOXEL
+    assert "part 'base' is not completed: the prior fits" in caplog.text
+
+
 def test_no_piece_of_a_prior_floats(scene):
     speck = (BODY[0] - [0.25, 0, 0.1], np.full(3, 0.05))  # behind the body, where no ray could prove it wrong
 
@@ -133,15 +140,16 @@ def test_a_bent_prior_passes_through_the_measured_points():
     front = points[:, 0] > -0.1  # all but the back
     met = Oriented(points[front], normals[front])
     bent = bent_field(lambda x: box_distance(x, off), grid, met, float(np.linalg.norm(size)), PriorFillConfig())
-    at = ndimage.map_coordinates(bent, ((met.points - grid.origin) / grid.voxel_m).T, order=1)
+    at = ndimage.map_coordinates(bent.field, ((met.points - grid.origin) / grid.voxel_m).T, order=1)
     before = np.abs(box_distance(met.points, off))
     assert np.abs(at).mean() < 0.2 * before.mean()
-    assert error(surface(bent, grid), true) < 0.012
+    assert bent.agreement == 1
+    assert error(surface(bent.field, grid), true) < 0.012
 
 
 def test_without_measured_points_a_prior_stays_as_it_is():
     size = np.array([0.3, 0.4, 0.5])
     grid = grid_around(np.stack([-size / 2, size / 2]), 0.006, 0.05)
     nothing = Oriented(np.zeros((0, 3)), np.zeros((0, 3)))
-    field = bent_field(lambda x: box_distance(x, (np.zeros(3), size)), grid, nothing, 1.0, PriorFillConfig())
-    assert error(surface(field, grid), (np.zeros(3), size)) < 0.004
+    bent = bent_field(lambda x: box_distance(x, (np.zeros(3), size)), grid, nothing, 1.0, PriorFillConfig())
+    assert error(surface(bent.field, grid), (np.zeros(3), size)) < 0.004

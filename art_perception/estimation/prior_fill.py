@@ -42,6 +42,8 @@ class PriorFillConfig:
     """What a difference of normals by 1 counts when surfaces are compared, in diagonals."""
     samples: int = 20_000
     """Most measured places that are compared with the prior."""
+    min_agreement: float = 0.85
+    """Share of a part's measured surface that the prior must have nearby, or it is not used for that part."""
     stiffness: float = 0.02
     """Evidence for no displacement, in shares of that from all measured places."""
 
@@ -58,10 +60,22 @@ def extent(distance: Distance, object_points: np.ndarray, config: PriorFillConfi
     return grid.positions(np.flatnonzero(field < 0.5 * voxel))
 
 
-def bent_field(
-    distance: Distance, grid: Grid, measured: Oriented, size_m: float, config: PriorFillConfig
-) -> np.ndarray:
-    """Distance to the prior on a grid, metres, bent so that its surface meets the measured one.
+@dataclass(frozen=True, slots=True, eq=False)
+class Bent:
+    """A prior bent to the measured surface.
+
+    Attributes:
+        field: (X, Y, Z) distance on a grid, metres.
+        agreement: share of the measured surface that has one of the prior nearby, facing the same way; 1 when nothing
+            was measured.
+    """
+
+    field: np.ndarray
+    agreement: float
+
+
+def bent_field(distance: Distance, grid: Grid, measured: Oriented, size_m: float, config: PriorFillConfig) -> Bent:
+    """Sample a prior on a grid and bend it so that its surface meets the measured one.
 
     Args:
         distance: to the prior, metres.
@@ -71,19 +85,22 @@ def bent_field(
         config: settings.
     """
     field = near_surface(distance, grid)
+    if not len(measured.points):
+        return Bent(field, 1.0)
     mesh = surface(field, grid)
-    if not len(mesh.vertices) or not len(measured.points):
-        return field
+    if not len(mesh.vertices):
+        return Bent(field, 0.0)
     own = Oriented(mesh.vertices, _normals_at(field, grid, mesh.vertices))
+    step = -(-len(measured.points) // config.samples)
+    places = Oriented(measured.points[::step], measured.normals[::step])
+    agreement = float(np.isfinite(_gaps(places, own, size_m, config)).mean())
     coarse = grid.coarser(4)
     shift = np.zeros((3, *coarse.shape), np.float32)
-    step = max(1, len(measured.points) // config.samples)
-    places = Oriented(measured.points[::step], measured.normals[::step])
     for scale in config.scales:
         moved = Oriented(own.points + _at(shift, coarse, own.points).T, own.normals)
         gap = _gaps(places, moved, size_m, config)
         shift = shift + _smooth_shift(places, gap, coarse, scale * size_m, config.stiffness)
-    return _bent(field, grid, shift)
+    return Bent(_bent(field, grid, shift), agreement)
 
 
 def _gaps(places: Oriented, surface_points: Oriented, size_m: float, config: PriorFillConfig) -> np.ndarray:
