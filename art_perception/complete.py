@@ -1,11 +1,12 @@
 """A complete articulated object from one partial cloud and its category: pose, joints, shape (KineDiff3D, Figure 2).
 
-No optimisation against the measurement happens here; what comes out is the prior's answer, with its uncertainty.
+The pose diffusion's hypotheses are refined together with shape and joints against the measured points (fit.py); what
+comes out is the reading of the view that explains it best, with its uncertainty.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -13,22 +14,25 @@ import torch
 from torch import Tensor
 
 from art_perception.errors import CheckpointError, FrameError, UsageError
+from art_perception.estimation.evidence import evidence_of_view
+from art_perception.fit import Fit, FitConfig, Networks, fit
 from art_perception.geometry.kinematics import placed
 from art_perception.geometry.lie import from_rotation_translation
 from art_perception.geometry.mesh import transformed
+from art_perception.geometry.rotations import rotation_angle
 from art_perception.models.checkpoint import (
     fingerprint,
+    load_census,
     load_kinematic_vae,
     load_latent_network,
     load_pose_network,
 )
-from art_perception.models.extract import extract_part
+from art_perception.models.extract import extract_parts
 from art_perception.models.kinematic_vae import CategoryInfo, KinematicVae
-from art_perception.models.latent_diffusion import FastSamplerConfig, LatentNetwork, sample_latents
+from art_perception.models.latent_diffusion import FastSamplerConfig, sample_latents
 from art_perception.models.pool import Spread, pooled
 from art_perception.models.pose_diffusion import (
     ObjectState,
-    PoseNetwork,
     SamplerConfig,
     sample_states,
     unit_twists,
@@ -37,6 +41,7 @@ from art_perception.types import Mesh
 
 FEWEST_POINTS = 200
 _WIDEST_M = 50.0
+_COST_SPREAD = 0.2  # a hypothesis that costs this share more is e times less likely
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +52,11 @@ class CompletionConfig:
     """Points the networks see; more are thinned out at random."""
     pose: SamplerConfig = field(default_factory=SamplerConfig)
     latent: FastSamplerConfig = field(default_factory=FastSamplerConfig)
+    fit: FitConfig = field(default_factory=FitConfig)
     voxels: int = 128
     """Samples along the longest side of a part's mesh."""
     seed: int = 0
     """Of all draws."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Networks:
-    """The three networks, which know the same categories."""
-
-    prior: KinematicVae
-    pose: PoseNetwork
-    latent: LatentNetwork
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,24 +101,27 @@ class Completion:
         return tuple(transformed(mesh, own) for mesh, own in zip(self.parts, T, strict=True))
 
 
-def load_networks(prior: Path, pose: Path, latent: Path) -> Networks:
-    """Read the three networks.
+def load_networks(prior: Path, pose: Path, latent: Path, census: Path) -> Networks:
+    """Read the three networks and the census of the objects they learnt from.
 
     Raises:
         CheckpointError: one is missing or none of its kind, or they were not trained for each other.
     """
-    networks = Networks(load_kinematic_vae(prior)[0], load_pose_network(pose)[0], load_latent_network(latent)[0])
-    if networks.latent.prior != fingerprint(networks.prior):
-        raise CheckpointError(
-            f"{latent} was trained for another shape prior than {prior}: train it again with --vae {prior}"
-        )
+    networks = Networks(
+        load_kinematic_vae(prior)[0], load_pose_network(pose)[0], load_latent_network(latent)[0], load_census(census)[0]
+    )
+    own = fingerprint(networks.prior)
+    for path, known in ((latent, networks.latent.prior), (census, networks.census.prior)):
+        if known != own:
+            raise CheckpointError(f"{path} was made for another shape prior than {prior}: make it with --vae {prior}")
     if not networks.prior.categories == networks.pose.categories == networks.latent.categories:
         raise CheckpointError(f"{pose} knows other categories than {prior}: train it again")
     return networks
 
 
-@torch.no_grad()
-def complete(points: np.ndarray, category: str, networks: Networks, config: CompletionConfig) -> Completion:
+def complete(
+    points: np.ndarray, category: str, networks: Networks, config: CompletionConfig, beyond: np.ndarray | None = None
+) -> Completion:
     """Estimate pose, joints and shape of the object that a depth camera sees.
 
     Args:
@@ -129,6 +129,8 @@ def complete(points: np.ndarray, category: str, networks: Networks, config: Comp
         category: its name.
         networks: what :func:`load_networks` gives.
         config: settings.
+        beyond: (M, 3) metres, camera frame: points of other things that the camera has seen past the object; what lies
+            between them and the camera is free.
 
     Raises:
         UsageError: the category is not one the networks know.
@@ -143,12 +145,57 @@ def complete(points: np.ndarray, category: str, networks: Networks, config: Comp
     cloud, number = torch.from_numpy(checked)[pick][None], torch.tensor([index])
     states, numbers = sample_states(networks.pose, cloud, number, config.pose, generator)
     state, spread, ranking = pooled(states, numbers)
-    canonical = (cloud - state.t[:, None]) @ state.R / state.size[:, None, None]
-    z = sample_latents(networks.latent, canonical, number, config.latent, generator)
-    T = from_rotation_translation(states.R[0, ranking[0]], states.t[0, ranking[0]])
-    return _completion(networks.prior, number, state, spread, T, z, config.voxels)
+    if not config.fit.rounds:
+        canonical = (cloud - state.t[:, None]) @ state.R / state.size[:, None, None]
+        z = sample_latents(networks.latent, canonical, number, config.latent, generator)
+        T = from_rotation_translation(states.R[0, ranking[0]], states.t[0, ranking[0]])
+        return _completion(networks.prior, number, state, spread, T, z, config.voxels)
+    evidence = evidence_of_view(cloud, None if beyond is None else _beyond(beyond), generator)
+    found = fit(networks, index, evidence, _with_pooled(states, state), config.latent, config.fit, generator)
+    state, spread = _state(found), _spread(found)
+    T = from_rotation_translation(found.guesses.R, found.guesses.t)
+    return _completion(networks.prior, number, state, spread, T, found.z[:1], config.voxels)
 
 
+def _with_pooled(states: ObjectState, pooled_state: ObjectState) -> ObjectState:
+    """The hypotheses (1, H) and their mean (1,) as one list (H + 1,)."""
+    rows = {f.name: torch.cat([getattr(pooled_state, f.name), getattr(states, f.name)[0]]) for f in fields(states)}
+    return ObjectState(**rows)
+
+
+def _state(found: Fit) -> ObjectState:
+    """The cheapest hypothesis of a fit, leading shape (1,)."""
+    best, joints = found.guesses.pick(torch.tensor([0])), found.decoded
+    along = (joints.origin[:1] * joints.axis[:1]).sum(-1, keepdim=True) * joints.axis[:1]
+    location = (joints.origin[:1] - along) * float(joints.revolute)
+    return ObjectState(best.R, best.t, best.size, location, joints.axis[:1], best.q[:, 0])
+
+
+def _spread(found: Fit) -> Spread:
+    """How far the other hypotheses are from the cheapest, each as likely as its cost says.
+
+    To that comes what the residual allows: a board half a diagonal long that is off by r at its end is turned by 2 r.
+    """
+    cost, r = found.cost, found.residual[:1]
+    share = torch.softmax(-(cost - cost[0]) / (_COST_SPREAD * cost[0]), 0)
+    guess, joints = found.guesses, found.decoded
+
+    def rms(gap: Tensor, least: Tensor) -> Tensor:
+        weight = share.view(-1, *[1] * (gap.dim() - 1))
+        return (weight * gap.square()).sum(0, keepdim=True).sqrt() + least.view(-1, *[1] * (gap.dim() - 1))
+
+    chord = (joints.axis - joints.axis[:1]).norm(dim=-1)
+    return Spread(
+        R=rms(rotation_angle(guess.R, guess.R[:1]), 2 * r),
+        t=rms((guess.t - guess.t[:1]).norm(dim=-1), r * guess.size[:1]),
+        size=rms(guess.size - guess.size[0], r * guess.size[:1]),
+        location=rms((joints.origin - joints.origin[:1]).norm(dim=-1), r),
+        direction=rms(2 * (chord / 2).clamp(max=1).asin(), 0 * r),
+        amount=rms((guess.q - guess.q[:1])[:, 0], 2 * r if joints.revolute else r),
+    )
+
+
+@torch.no_grad()
 def _completion(
     prior: KinematicVae, number: Tensor, state: ObjectState, spread: Spread, T: Tensor, z: Tensor, voxels: int
 ) -> Completion:
@@ -177,7 +224,7 @@ def _completion(
         origin_std_m=size * _array(spread.location[0, :J]),
         hypotheses=_array(T),
         z=_array(z[0]),
-        parts=tuple(transformed(extract_part(prior, shape, 0, k, voxels), resized) for k in range(info.parts)),
+        parts=tuple(transformed(part, resized) for part in extract_parts(prior, shape, 0, voxels)),
     )
 
 
@@ -190,6 +237,12 @@ def _index_of(category: str, known: tuple[CategoryInfo, ...]) -> int:
     if category not in names:
         raise UsageError(f"category {category!r} is unknown: give one of {', '.join(names)}")
     return names.index(category)
+
+
+def _beyond(points: np.ndarray) -> Tensor:
+    """Points past the object as float32, without those that are not finite."""
+    points = np.asarray(points, np.float32).reshape(-1, 3)
+    return torch.from_numpy(points[np.isfinite(points).all(1)])
 
 
 def _checked(points: np.ndarray) -> np.ndarray:

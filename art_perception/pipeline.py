@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from art_perception.errors import MotionError
 from art_perception.estimation.align import JointConfig
 from art_perception.estimation.dense import DenseWindow, densify
 from art_perception.estimation.explain import ExplainConfig
@@ -21,8 +22,9 @@ from art_perception.estimation.segment import SegmentConfig
 from art_perception.estimation.select import Choice, joints_of, refine_all, trusted
 from art_perception.estimation.tracking import TrackingConfig
 from art_perception.estimation.window import WindowConfig
+from art_perception.prior import NONE, PriorConfig, guess, require_prior
 from art_perception.propose import NetworkConfig, propose, require_network
-from art_perception.types import ArticulatedObject, Part, PartMotion, Window
+from art_perception.types import ArticulatedObject, Part, PartMotion, PriorUse, Window
 
 Progress = Callable[[str, float], None]
 
@@ -41,16 +43,23 @@ class Config:
     mask: MaskConfig = field(default_factory=MaskConfig)
     fuse: FuseConfig = field(default_factory=FuseConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    prior: PriorConfig = field(default_factory=PriorConfig)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reconstruction:
-    """The object, the motion it was derived from, the window both refer to, and seconds per stage."""
+    """The object, the motion it was derived from, the window both refer to, seconds per stage, what the prior did."""
 
     object: ArticulatedObject
     motion: PartMotion
     window: Window
     seconds: dict[str, float]
+    prior: PriorUse = field(default_factory=PriorUse)
+
+    @property
+    def guessed(self) -> bool:
+        """Whether parts and joints are the shape prior's, nothing having moved."""
+        return self.prior.used == "all"
 
 
 class Clock:
@@ -130,16 +139,58 @@ def reconstruct(
         progress: called with (stage, fraction done) as stages start.
 
     Raises:
-        MotionError: nothing moved, or too little, to say where a joint is.
+        MotionError: nothing moved, or too little, to say where a joint is, and no category was given.
+        FrameError: nothing moved, and what the prior of the category says does not agree with what is seen.
         CheckpointError: a network's file is missing or does not fit.
+        UsageError: the category is unknown.
     """
     config = config or Config()
+    require_prior(config.prior)
     clock = Clock(progress)
+    count = len(window.frames)
+    if config.prior.category == NONE:
+        return _measured(window, config, name, clock, PriorUse())
+    if count < config.window.min_frames:
+        return from_prior(
+            window, config, name, clock, f"motion needs {config.window.min_frames} usable frames, there is {count}"
+        )
+    use = PriorUse(config.prior.category, "none", None, "parts and joints were measured")
+    try:
+        return _measured(window, config, name, clock, use)
+    except MotionError as error:
+        return from_prior(window, config, name, clock, str(error))
+
+
+def _measured(window: Window, config: Config, name: str, clock: Clock, use: PriorUse) -> Reconstruction:
     motion = estimate_motion(window, config, clock)
     with clock.stage("meshes", 0.7):
         parts = fuse_parts(window, motion, config.fuse)
     obj = ArticulatedObject(name, window.fixed_frame, parts, motion.joints, base_frame(parts[0]))
-    return Reconstruction(obj, motion, window, clock.seconds)
+    return Reconstruction(obj, motion, window, clock.seconds, use)
+
+
+def from_prior(window: Window, config: Config, name: str, clock: Clock, why: str) -> Reconstruction:
+    """Take parts and joints from the shape prior of the category and the frame that shows most of the object.
+
+    Args:
+        window: frames in which nothing moved; one is enough.
+        config: settings of all stages.
+        name: name of the object in the URDF.
+        clock: of the run.
+        why: sentence that says why nothing was measured.
+
+    Raises:
+        FrameError: the object's pixels are unknown or too few, or the prior's object does not agree with them.
+    """
+    with clock.stage("prior", 0.7):
+        made = guess(window, config.prior, why)
+    obj = ArticulatedObject(name, window.fixed_frame, made.parts, made.motion.joints, base_frame(made.parts[0]))
+    return Reconstruction(obj, made.motion, made.window, clock.seconds, made.use)
+
+
+def collected(config: Config) -> WindowConfig:
+    """How many frames to collect from a recording; with a category, one is enough."""
+    return config.window if config.prior.category == NONE else replace(config.window, min_frames=1)
 
 
 def base_frame(base: Part) -> np.ndarray:

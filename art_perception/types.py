@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -78,7 +78,7 @@ class Joint:
         valid: whether the estimate is good enough to act on.
         confidence: probability in [0, 1] that type, axis (5 deg) and position (5 cm) are right.
         axis_std_rad, origin_std_m: one-sigma uncertainty from the fit's covariance.
-        proposed_by: what first suggested it: ``network``, ``tracks`` or ``planes``; empty for ground truth.
+        proposed_by: what first suggested it: ``network``, ``tracks``, ``planes`` or ``prior``; empty for ground truth.
     """
 
     name: str
@@ -144,6 +144,23 @@ class PartMotion:
 
 
 UNLABELLED = 255
+
+
+@dataclass(frozen=True, slots=True)
+class PriorUse:
+    """What the shape prior of a category had to do with a result.
+
+    Attributes:
+        category: name, or ``none`` when none was given.
+        used: ``all``: parts and joints are the prior's; ``fill``: only what was never seen is; ``none``.
+        score: how well the prior's object agrees with what was measured, in [0, 1]; None when it was not asked.
+        reason: one sentence why it was used so.
+    """
+
+    category: str = "none"
+    used: Literal["all", "fill", "none"] = "none"
+    score: float | None = None
+    reason: str = "no category was given"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,7 +20,8 @@ import numpy as np
 import torch
 import tyro
 
-from art_perception.cli.train import TrainOptions, packed
+from art_perception.cli.train import packed
+from art_perception.cli.training import TrainOptions
 from art_perception.data.bank import Bank
 from art_perception.data.windows import WindowsConfig, draw_windows
 from art_perception.errors import ArtPerceptionError, UsageError
@@ -29,7 +30,8 @@ from art_perception.eval.protocol import Spread
 from art_perception.eval.tables import markdown_lines
 from art_perception.io.results import code_version
 from art_perception.models.checkpoint import load_sim2art
-from art_perception.train.loop import Draw, Recipe, train
+from art_perception.train.sim2art import Draw, Recipe, sim2art_stage
+from art_perception.train.stage import train_stage
 from art_perception.train.validate import Batch, validate
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -104,7 +106,7 @@ def run(options: Options) -> str:
         UsageError: a variant is unknown.
         ObjectError: there are no objects for a variant.
     """
-    objects = TrainOptions("sim2art", options.out, assets=options.assets)
+    objects = TrainOptions(network="sim2art", out=options.out, assets=options.assets, recipe=Recipe())
     known = variants(Recipe())
     unknown = sorted(set(options.variants) - set(known))
     if unknown:
@@ -177,7 +179,8 @@ def measure(
     chosen = [i for i, source in enumerate(training.sources) if source in variant.sources or not variant.sources]
     folder = options.out / f"{name}_{options.steps}_steps_{seed}"
     recipe = replace(variant.recipe, train=config)
-    weights = train(recipe, training.subset(chosen), held_out, folder, options.device, draw=variant.draw)
+    stage = sim2art_stage(recipe, training.subset(chosen), held_out, options.device, draw=variant.draw)
+    weights = train_stage(stage, folder, options.device)
     model = load_sim2art(weights)[0].to(options.device)
     metrics = validate(model, held_out_windows(variant, held_out, options.windows, options.device))
     print(f"{name} {seed}: " + "  ".join(f"{key} {metrics[key]:.3g}" for key in COLUMNS), flush=True)

@@ -25,7 +25,8 @@ import numpy as np
 import torch
 import tyro
 
-from art_perception.cli.train import GPU, TrainOptions, packed
+from art_perception.cli.train import GPU, packed
+from art_perception.cli.training import TrainOptions
 from art_perception.data.objects import make_object
 from art_perception.data.simulate import SimulateConfig, simulate
 from art_perception.data.windows import draw_windows
@@ -37,7 +38,8 @@ from art_perception.eval.tables import markdown_lines
 from art_perception.io.results import code_version
 from art_perception.models.sim2art import Sim2Art, Sim2ArtConfig
 from art_perception.pipeline import Config
-from art_perception.train.loop import Recipe, train
+from art_perception.train.sim2art import Recipe, sim2art_stage
+from art_perception.train.stage import train_stage
 from art_perception.types import PointWindow, Window
 
 T = TypeVar("T")
@@ -182,10 +184,11 @@ def training(size: str, device: str, objects: Path | None, repeats: int) -> Trai
     windows = replace(recipe.windows, frames=model.frames, points=model.points)
     rows: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory(prefix="bench_") as name:
-        options = TrainOptions("sim2art", objects or Path(name), seeds=2, device=device)
+        options = TrainOptions(network="sim2art", out=objects or Path(name), seeds=2, device=device, recipe=recipe)
         bank = packed(options, "train")
         out = Path(name) / "run"
-        train(replace(recipe, train=config, windows=windows), bank, bank, out, device, report=rows.append)
+        stage = sim2art_stage(replace(recipe, train=config, windows=windows), bank, bank, device)
+        train_stage(stage, out, device, rows.append)
     rng = np.random.default_rng(0)
     rendering = timed(lambda: draw_windows(bank, config.fresh, windows, rng, device), repeats, device)
     return Training(

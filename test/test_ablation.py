@@ -14,7 +14,7 @@ from window_tools import bank_of, chest, locker
 from art_perception.data.bank import Bank
 from art_perception.errors import UsageError
 from art_perception.models.sim2art import Sim2Art, Sim2ArtConfig
-from art_perception.train.loop import Recipe, TrainConfig
+from art_perception.train.sim2art import Recipe, TrainConfig
 
 MODEL = Sim2ArtConfig(
     width=16, layers=1, query_layers=1, heads=2, frames=4, points=64, keypoints=8, neighbours=4, queries=8

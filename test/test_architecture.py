@@ -22,13 +22,16 @@ ALLOWED = {
     "geometry": {"types", "errors"},
     **{sibling: CORE for sibling in SIBLINGS},
     "propose": CORE | {"models", "estimation"},
-    "complete": CORE | {"models"},
-    "pipeline": CORE | {"propose"} | set(SIBLINGS) - {"eval"},
+    "fit": CORE | {"models", "estimation"},
+    "complete": CORE | {"models", "estimation", "fit"},
+    "generate": CORE | {"models"},
+    "prior": CORE | {"complete", "fit", "models"},
+    "pipeline": CORE | {"propose", "prior"} | set(SIBLINGS) - {"eval"},
     "train": CORE | {"data", "models", "eval"},
     "viz": CORE | set(SIBLINGS) | {"pipeline"},
-    "ros": CORE | set(SIBLINGS) | {"pipeline", "viz"},
-    "cli": CORE | set(SIBLINGS) | {"pipeline", "viz", "train", "eval.benchmark"},
-    "eval.benchmark": CORE | set(SIBLINGS) | {"pipeline", "propose"},
+    "ros": CORE | set(SIBLINGS) | {"pipeline", "prior", "viz"},
+    "cli": CORE | set(SIBLINGS) | {"pipeline", "generate", "viz", "train", "eval.benchmark"},
+    "eval.benchmark": CORE | set(SIBLINGS) | {"pipeline", "propose", "complete"},
 }
 LONGEST_MODULE, LONGEST_FUNCTION, LONG_FUNCTION, LONG_SHARE, MEDIAN_FUNCTION = 450, 60, 40, 0.02, 12
 

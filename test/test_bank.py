@@ -11,7 +11,7 @@ import pytest
 from window_tools import bank_of, chest, crate, locker
 
 from art_perception.data import bank as bank_module
-from art_perception.data.bank import HELD_OUT, POINTS, Bank, load_bank, make_bank, save_bank, training_objects, type_of
+from art_perception.data.bank import HELD_OUT, POINTS, Bank, load_bank, make_bank, save_bank, training_objects
 from art_perception.data.objects import CATEGORIES
 from art_perception.errors import ObjectError
 from art_perception.geometry.screw import twist_of_joint
@@ -61,7 +61,7 @@ def test_joints_are_those_of_the_object(bank: Bank):
         np.testing.assert_array_equal(joints.twists, [twist_of_joint(j) for j in obj.joints])
         np.testing.assert_array_equal(joints.axis, [j.axis for j in obj.joints])
         np.testing.assert_array_equal(joints.limits, [j.limits for j in obj.joints])
-        assert [type_of(joints, k) for k in range(len(obj.joints))] == [j.type for j in obj.joints]
+        assert joints.revolute.tolist() == [j.type is JointType.REVOLUTE for j in obj.joints]
     door, tray = bank.joints[1].blocker
     assert (door, tray) == (-1, 0)
     assert bank.joints[0].parents.tolist() == [-1, 0, -1]
@@ -168,5 +168,5 @@ def test_one_collection_is_enough_and_none_is_an_error(assets: Path, tmp_path: P
 def test_type_of_a_diagonal_slide():
     joints = bank_of(chest()).joints[0]
     tilted = replace(joints, twists=joints.twists * 0 + np.r_[np.ones(3) / np.sqrt(3), np.zeros(3)])
-    assert type_of(tilted, 0) is JointType.PRISMATIC
+    assert not tilted.revolute[0]
     np.testing.assert_allclose(tilted.axis, np.ones((3, 3)) / np.sqrt(3))

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from art_perception.errors import CheckpointError
-from art_perception.models.checkpoint import WEIGHTS, load_sim2art, save_sim2art
+from art_perception.models.checkpoint import WEIGHTS, load_sim2art, save_network
 from art_perception.models.sim2art import BASE, Sim2Art, Sim2ArtConfig
 
 TINY = Sim2ArtConfig(width=16, layers=1, query_layers=1, heads=2, frames=3, points=32, keypoints=4, neighbours=4)
@@ -27,7 +27,7 @@ def model() -> Sim2Art:
 @pytest.fixture
 def path(model: Sim2Art, tmp_path: Path) -> Path:
     file = tmp_path / "sim2art.safetensors"
-    save_sim2art(file, model.state_dict(), TINY, ABOUT)
+    save_network(file, model, ABOUT)
     return file
 
 
@@ -44,7 +44,7 @@ def test_round_trip_is_exact(model: Sim2Art, path: Path):
 def test_what_is_read_is_not_tied_to_the_file(model: Sim2Art, path: Path):
     again, _ = load_sim2art(path)
     other = replace(TINY, width=24)
-    save_sim2art(path, Sim2Art(other).state_dict(), other, {})
+    save_network(path, Sim2Art(other), {})
     for name, value in model.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
     assert load_sim2art(path)[0].config == other

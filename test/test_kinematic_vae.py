@@ -22,7 +22,7 @@ from art_perception.geometry.kinematics import placed
 from art_perception.geometry.lie import transform
 from art_perception.geometry.mesh import is_watertight, sample_surface, signed_volume
 from art_perception.geometry.points import chamfer
-from art_perception.models.checkpoint import WEIGHTS, load_kinematic_vae, save_kinematic_vae, save_sim2art
+from art_perception.models.checkpoint import WEIGHTS, load_kinematic_vae, save_network
 from art_perception.models.extract import extract_part
 from art_perception.models.kinematic_vae import (
     KinematicVae,
@@ -32,7 +32,7 @@ from art_perception.models.kinematic_vae import (
     joint_error,
     losses,
 )
-from art_perception.models.sim2art import Sim2ArtConfig
+from art_perception.models.sim2art import Sim2Art, Sim2ArtConfig
 from art_perception.train.vae import KNOWN
 from art_perception.train.validate_vae import chamfers
 from art_perception.types import ShapeBatch
@@ -192,13 +192,13 @@ def test_interpolation_is_continuous(trained):
 def test_checkpoint_round_trip(tmp_path: Path):
     path = tmp_path / "vae.safetensors"
     network = model()
-    half = {name: value.half() for name, value in network.state_dict().items()}
-    save_kinematic_vae(path, half, CONFIG, KNOWN, {"sources": ["procedural"]})
+    half = copy.deepcopy(network).half()
+    save_network(path, half, {"sources": ["procedural"]})
     again, about = load_kinematic_vae(path)
     assert about == {"sources": ["procedural"]}
     assert (again.config, again.categories) == (CONFIG, KNOWN)
     expected = copy.deepcopy(network)
-    expected.load_state_dict(half)
+    expected.load_state_dict(half.state_dict())
     for name, value in again.state_dict().items():
         assert value.dtype == torch.float32
         assert torch.equal(value, expected.state_dict()[name]), name
@@ -206,7 +206,7 @@ def test_checkpoint_round_trip(tmp_path: Path):
 
 def test_other_networks_are_refused(tmp_path: Path):
     path = tmp_path / "other.safetensors"
-    save_sim2art(path, {}, Sim2ArtConfig(), {})
+    save_network(path, Sim2Art(Sim2ArtConfig()), {})
     with pytest.raises(CheckpointError, match="not a kinediff3d checkpoint"):
         load_kinematic_vae(path)
     with pytest.raises(CheckpointError, match="train kinediff3d"):

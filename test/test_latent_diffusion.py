@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from art_perception.errors import CheckpointError
-from art_perception.models.checkpoint import fingerprint, load_latent_network, save_latent_network
+from art_perception.models.checkpoint import fingerprint, load_latent_network, save_network
 from art_perception.models.latent_diffusion import (
     FastSamplerConfig,
     LatentNetwork,
@@ -97,7 +97,7 @@ def test_disturbed_clouds_are_moved_rigidly_and_resized():
 
 def test_checkpoint_round_trip_and_fingerprint(tmp_path: Path):
     network, path = model(), tmp_path / "latent.safetensors"
-    save_latent_network(path, network.state_dict(), TINY, KNOWN, network.prior, {"objects": 3})
+    save_network(path, network, {"objects": 3})
     again, about = load_latent_network(path)
     assert (again.config, again.categories, again.prior, about) == (TINY, KNOWN, 7, {"objects": 3})
     assert all(torch.equal(v, network.state_dict()[k]) for k, v in again.state_dict().items())

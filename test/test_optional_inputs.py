@@ -24,7 +24,7 @@ from art_perception.estimation.sample import SampledWindow, sample_window
 from art_perception.estimation.segment import SegmentConfig
 from art_perception.eval.benchmark_rows import network_only
 from art_perception.models.appearance import point_features
-from art_perception.models.checkpoint import save_sim2art
+from art_perception.models.checkpoint import save_network
 from art_perception.models.sim2art import Sim2Art, Sim2ArtConfig
 from art_perception.pipeline import Clock, Config, estimate_motion
 from art_perception.propose import NetworkConfig, features_for, network, propose
@@ -153,7 +153,7 @@ def looking(tmp_path: Path) -> NetworkConfig:
     """Untrained weights that need three features per point."""
     config = Sim2ArtConfig(width=16, layers=1, heads=2, frames=4, points=64, keypoints=4, neighbours=4, appearance=3)
     path = tmp_path / "looking.safetensors"
-    save_sim2art(path, Sim2Art(config).state_dict(), config, {})
+    save_network(path, Sim2Art(config), {})
     return NetworkConfig(weights=str(path), min_certainty=0.0)
 
 

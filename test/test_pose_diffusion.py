@@ -17,7 +17,7 @@ from art_perception.errors import CheckpointError
 from art_perception.geometry.kinematics import placed
 from art_perception.geometry.lie import exp_so3
 from art_perception.geometry.rotations import rotation_angle
-from art_perception.models.checkpoint import load_pose_network, save_pose_network
+from art_perception.models.checkpoint import load_pose_network, save_network
 from art_perception.models.point_encoder import PointEncoder, PointEncoderConfig
 from art_perception.models.pool import pooled
 from art_perception.models.pose_diffusion import (
@@ -239,7 +239,7 @@ def test_pooling_ignores_outliers_and_reports_them(wrong: int):
 def test_checkpoint_round_trip(tmp_path: Path, by_heart):
     network, (shapes, views) = by_heart
     path = tmp_path / "pose.safetensors"
-    save_pose_network(path, network.state_dict(), TINY, KNOWN, {"sources": ["procedural"]})
+    save_network(path, network, {"sources": ["procedural"]})
     again, about = load_pose_network(path)
     assert about == {"sources": ["procedural"]}
     assert (again.config, again.categories) == (TINY, KNOWN)

@@ -1,12 +1,13 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from art_perception.errors import ObjectError
 from art_perception.io.results import Labels, Result, code_version, read_labels, read_result, write_labels, write_result
-from art_perception.types import Joint, JointType
+from art_perception.types import Joint, JointType, PriorUse
 
 AXIS = np.array([1.0, 2.0, -2.0]) / 3
 DOOR = Joint(
@@ -36,7 +37,7 @@ RESULT = Result(
 
 def test_the_file_is_as_in_the_contract(tmp_path):
     document = json.loads(write_result(tmp_path, RESULT).read_text())
-    assert set(document) == {"version", "fixed_frame", "source", "commit", "seconds", "joints", "states"}
+    assert set(document) == {"version", "fixed_frame", "source", "commit", "seconds", "joints", "states", "prior"}
     assert document["version"] == 1
     assert document["seconds"] == {"flow": 1.5, "total": 4.25}
     door = document["joints"][0]
@@ -55,6 +56,22 @@ def test_the_file_is_as_in_the_contract(tmp_path):
     assert document["states"]["stamp"] == RESULT.stamps_s.tolist()
     assert document["states"]["joint_1"] == [0.0, 1 / 3, None]  # NaN is no JSON
     assert document["states"]["joint_2"] == [0.0, 0.1, 0.2]
+    assert document["prior"] == {
+        "category": "none",
+        "used": "none",
+        "score": None,
+        "reason": "no category was given",
+    }
+
+
+def test_what_the_prior_did_survives_and_older_files_have_none(tmp_path):
+    use = PriorUse("laptop", "all", 0.75, "1 usable frame(s) show no motion")
+    path = write_result(tmp_path, replace(RESULT, prior=use))
+    assert read_result(tmp_path).prior == use
+    document = json.loads(path.read_text())
+    del document["prior"]
+    path.write_text(json.dumps(document))
+    assert read_result(tmp_path).prior == PriorUse()
 
 
 def test_result_round_trip_is_exact(tmp_path):

@@ -236,8 +236,6 @@ class Outer:
     """Pace."""
     box: tuple[int, ...] = (1, 2)
     """Pixels."""
-    limit_m: float | None = None
-    """None = no limit."""
 
 
 @pytest.fixture
@@ -262,9 +260,9 @@ def test_defaults_come_from_the_dataclass(make_node):
 
 
 def test_overrides_and_descriptions(make_node):
-    node = make_node(inner__gain=0.25, count=7, kind="b", mode="fast", box=[5, 6], limit_m=2.0)
+    node = make_node(inner__gain=0.25, count=7, kind="b", mode="fast", box=[5, 6])
     config = declare_config(node, Outer)
-    assert config == Outer(Inner(0.25), 7, "b", Mode.FAST, (5, 6), 2.0)
+    assert config == Outer(Inner(0.25), 7, "b", Mode.FAST, (5, 6))
     assert node.describe_parameter("count").description == "How many of them."
     bounds = node.describe_parameter("inner.gain").floating_point_range[0]
     assert (bounds.from_value, bounds.to_value) == (0.0, 1.0)

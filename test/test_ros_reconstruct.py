@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.resources import files
 
 import numpy as np
@@ -10,15 +11,17 @@ import pytest
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray
+from prior_tools import save_networks, untrained, view_of
 from ros_harness import Graph, graph
 from sensor_msgs.msg import JointState, PointCloud2
+from shape_tools import slabs
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 from visualization_msgs.msg import MarkerArray
 
 from art_perception.eval.metrics import axis_angle_deg
 from art_perception.geometry.screw import line_distance
-from art_perception.io.bag import read_ground_truth
+from art_perception.io.bag import BagWriter, read_ground_truth
 from art_perception.io.messages import stamp_ns
 from art_perception.io.results import read_result
 from art_perception.ros.inputs import latched
@@ -125,3 +128,28 @@ def test_services_and_a_clean_end_while_working(ros):
     assert ros.call("/reconstruct/reset", Trigger, Trigger.Request()).success
     assert process.stop() == 0, process.output
     assert "Traceback" not in process.output
+
+
+def test_the_shape_prior_stands_in_until_something_has_moved(ros, tmp_path):
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    save_networks(untrained(bulk=0.25), weights)
+    still = view_of(slabs(), 5).clip.render(0).frame
+    with BagWriter(tmp_path / "still") as bag:
+        for i in range(12):
+            bag.write(replace(still, stamp_ns=10**9 + i * 66_000_000), None, None)
+    prior = {"category": "laptop", "weights": weights, "min_score": 0.0, "completion.voxels": 16}
+    prior |= {"completion.pose.hypotheses": 4, "completion.latent.steps": 5, "completion.fit.rounds": 0}
+    process = start_reconstruction(ros, **{f"prior.{name}": value for name, value in prior.items()})
+    health = ros.listen("/diagnostics", DiagnosticArray)
+    descriptions = ros.listen("/robot_description", String, latched())
+    ros.play(tmp_path / "still")
+    ros.until(lambda: descriptions, 120, "the prior's object")
+    folder = tmp_path / "urdf_out" / "my_laptop"
+    assert read_result(folder).prior.used == "all"
+    assert not read_result(folder).joints[0].valid
+    ros.until(lambda: any("guess" in s.message for _, m in health for s in m.status), 30, "diagnostics to say so")
+    ros.play(SAMPLE)
+    ros.until(lambda: read_result(folder).prior.used == "none", 240, "a measurement in its place")
+    assert read_result(folder).joints[0].valid
+    assert process.stop() == 0, process.output

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from viz_scene import FRAMES, Reconstruction, cabinet
+from viz_scene import FRAMES, cabinet
 
 from art_perception.data.objects import make_object
 from art_perception.data.simulate import SimulateConfig, simulate
@@ -12,12 +12,13 @@ from art_perception.estimation.flow import FlowConfig
 from art_perception.estimation.onset import Seen, largest_motion, no_motion
 from art_perception.estimation.segment import SegmentConfig
 from art_perception.estimation.window import WindowConfig
-from art_perception.pipeline import Config
+from art_perception.pipeline import Config, Reconstruction
+from art_perception.prior import PriorConfig
 from art_perception.ros import clip as clip_module
 from art_perception.ros.clip import STILL, Clip
 from art_perception.ros.continuity import continued, partners
 from art_perception.ros.early import Found, better_grounded, early_config, thinned
-from art_perception.types import Joint, JointType, PartMotion, RgbdFrame, Window
+from art_perception.types import Joint, JointType, PartMotion, PriorUse, RgbdFrame, Window
 
 SEGMENT = SegmentConfig()
 NOTHING = no_motion(SEGMENT)
@@ -163,6 +164,17 @@ def test_an_estimate_is_replaced_by_a_surer_one_or_one_with_better_grounds():
     assert better_grounded(found(0.85, turn(5), complete=True), early)
     assert not better_grounded(found(0.5, turn(30), complete=True), early)
     assert not better_grounded(found(0.99, turn(30), complete=True, valid=False), early)
+
+
+def test_the_shape_prior_never_takes_the_place_of_a_measurement_and_always_gives_way():
+    measured = found(0.5, turn(5), complete=False, valid=False)
+    guess = replace(measured.reconstruction, prior=PriorUse("cabinet", "all", 0.9, "nothing moved"))
+    sure = replace(found(0.99, turn(5), complete=True), reconstruction=guess)
+    assert sure.guessed
+    assert better_grounded(measured, sure)
+    assert not better_grounded(sure, measured)
+    assert better_grounded(sure, replace(sure, complete=False)), "but of a lesser guess"
+    assert early_config(Config(prior=PriorConfig("laptop"))).prior.category == "none"
 
 
 def test_joints_keep_name_and_direction():

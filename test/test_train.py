@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+from train_tools import KilledError, curve, killed_after
 from window_tools import bank_of, chest, crate
 
 from art_perception.data.bank import Bank
 from art_perception.errors import CheckpointError
-from art_perception.models.checkpoint import load_sim2art, save_sim2art
+from art_perception.models.checkpoint import load_sim2art, save_network
 from art_perception.models.sim2art import Sim2Art, Sim2ArtConfig
-from art_perception.train import loop
-from art_perception.train.loop import Recipe, TrainConfig, schedule, train
+from art_perception.train import sim2art
+from art_perception.train.run import schedule
+from art_perception.train.sim2art import Recipe, TrainConfig, sim2art_stage, start_sim2art
+from art_perception.train.stage import train_stage
 
 MODEL = Sim2ArtConfig(
     width=16, layers=1, query_layers=1, heads=2, keypoints=4, neighbours=4, frames=4, points=48, queries=8
@@ -25,7 +28,6 @@ TINY = Recipe(
     model=MODEL,
     train=TrainConfig(steps=6, fresh=2, lags=(0, 2), warmup=2, validate_every=2, validation_windows=8, seed=3),
 )
-TIMING = {"seconds", "windows_per_s", "rendering_share"}
 
 
 def tiny(**changes) -> Recipe:
@@ -39,13 +41,9 @@ def bank() -> Bank:
 
 
 def run(bank: Bank, out: Path, recipe: Recipe | None = None, start: Path | None = None) -> dict[str, torch.Tensor]:
-    return load_sim2art(train(recipe or tiny(), bank, bank, out, "cpu", start))[0].state_dict()
-
-
-def curve(out: Path) -> list[dict[str, str]]:
-    """Rows of the curve without what depends on the machine."""
-    with (out / "curve.csv").open() as file:
-        return [{name: text for name, text in row.items() if name not in TIMING} for row in csv.DictReader(file)]
+    recipe = recipe or tiny()
+    begin = start_sim2art(start, recipe) if start else None
+    return load_sim2art(train_stage(sim2art_stage(recipe, bank, bank, "cpu", begin), out, "cpu"))[0].state_dict()
 
 
 def check_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
@@ -76,24 +74,9 @@ def test_a_run_leaves_weights_state_and_curve(whole):
     assert float(rows[-1]["loss"]) == pytest.approx(total, rel=1e-4)
 
 
-class KilledError(Exception):
-    """Stands for the end of the process."""
-
-
 @pytest.mark.parametrize("steps_before", [3, 4, 5])
-def test_killed_and_resumed_is_the_same_run(steps_before: int, bank: Bank, whole, tmp_path: Path, monkeypatch):
-    advance, taken = loop._advance, []
-
-    def dying(*arguments):
-        if len(taken) == steps_before:
-            raise KilledError
-        taken.append(1)
-        return advance(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "_advance", dying)
-        with pytest.raises(KilledError):
-            run(bank, tmp_path)
+def test_killed_and_resumed_is_the_same_run(steps_before: int, bank: Bank, whole, tmp_path: Path):
+    killed_after(steps_before, lambda: run(bank, tmp_path))
     assert len(curve(tmp_path)) == steps_before // 2
     check_equal(run(bank, tmp_path), whole[1])
     assert curve(tmp_path) == curve(whole[0])
@@ -146,7 +129,7 @@ def test_another_run_in_the_same_folder_is_refused(change: str, bank: Bank, whol
         word = "damaged"
     before = (tmp_path / "curve.csv").read_bytes()
     with pytest.raises(CheckpointError, match=word) as error:
-        train(recipe, objects, bank, tmp_path, "cpu")
+        train_stage(sim2art_stage(recipe, objects, bank, "cpu"), tmp_path, "cpu")
     assert "\n" not in str(error.value)
     assert (tmp_path / "curve.csv").read_bytes() == before
 
@@ -157,7 +140,7 @@ def test_starting_from_weights(bank: Bank, whole, tmp_path: Path):
     kept = run(bank, tmp_path / "kept", tiny(steps=1, validate_every=1, rate=1e-12), start)
     for name, value in kept.items():
         torch.testing.assert_close(value, whole[1][name], atol=1e-6, rtol=0)
-    save_sim2art(tmp_path / "wide", torch.nn.Module().state_dict(), MODEL, {})
+    save_file({}, tmp_path / "wide")
     with pytest.raises(CheckpointError, match="not a sim2art checkpoint"):
         run(bank, tmp_path / "a", start=tmp_path / "wide")
     with pytest.raises(CheckpointError, match="other sizes"):
@@ -169,7 +152,7 @@ def test_starting_from_weights(bank: Bank, whole, tmp_path: Path):
 def test_weights_never_forget_what_they_were_trained_on(bank: Bank, tmp_path: Path):
     """Licences of objects go with the weights, through a new start and through a resume without it."""
     start = tmp_path / "start.safetensors"
-    save_sim2art(start, Sim2Art(MODEL).state_dict(), MODEL, {"sources": ["partnet"]})
+    save_network(start, Sim2Art(MODEL), {"sources": ["partnet"]})
     for recipe, given in ((tiny(max_minutes=0.0), start), (tiny(), None)):
         run(bank, tmp_path / "out", recipe, given)
         about = load_sim2art(tmp_path / "out" / "sim2art.safetensors")[1]
@@ -178,7 +161,7 @@ def test_weights_never_forget_what_they_were_trained_on(bank: Bank, tmp_path: Pa
 
 def test_batches_are_a_function_of_seed_rank_and_step(bank: Bank):
     def batch(rank: int, step: int, seed: int = 3) -> list[torch.Tensor]:
-        renderer = loop._Renderer(bank, tiny(seed=seed), rank, "cpu", loop.draw_windows)
+        renderer = sim2art._Renderer(bank, tiny(seed=seed), rank, "cpu", sim2art.draw_windows)
         return [window.points for window, _ in renderer.batches(step)]
 
     first = batch(0, 5)
@@ -193,13 +176,13 @@ def test_rendered_windows_are_kept_as_long_as_they_are_used(bank: Bank):
 
     def counted(*arguments):
         rendered.append(1)
-        return loop.draw_windows(*arguments)
+        return sim2art.draw_windows(*arguments)
 
-    renderer = loop._Renderer(bank, tiny(lags=(0, 2, 5)), 0, "cpu", counted)
+    renderer = sim2art._Renderer(bank, tiny(lags=(0, 2, 5)), 0, "cpu", counted)
     for step in range(7):
         assert len(list(renderer.batches(step))) == 3
     assert len(rendered) == 7 + 5  # those from before the first step included
-    fresh = loop._Renderer(bank, tiny(lags=(0, 2, 5)), 0, "cpu", loop.draw_windows)
+    fresh = sim2art._Renderer(bank, tiny(lags=(0, 2, 5)), 0, "cpu", sim2art.draw_windows)
     for (a, _), (b, _) in zip(renderer.batches(6), fresh.batches(6), strict=True):
         assert torch.equal(a.points, b.points)
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from shape_tools import small_bank
 from test_cli_errors import refuse
+from train_tools import curve, killed_after
 
 from art_perception.cli import train_kinediff3d
 from art_perception.cli.main import main
@@ -23,16 +24,16 @@ from art_perception.models.checkpoint import (
     load_kinematic_vae,
     load_latent_network,
     load_pose_network,
-    save_kinematic_vae,
+    save_network,
 )
 from art_perception.models.kinematic_vae import KinematicVae, KinematicVaeConfig
-from art_perception.models.latent_diffusion import FastSamplerConfig, LatentNetworkConfig
+from art_perception.models.latent_diffusion import FastSamplerConfig, LatentNetwork, LatentNetworkConfig
 from art_perception.models.point_encoder import PointEncoderConfig
-from art_perception.models.pose_diffusion import PoseNetworkConfig, SamplerConfig
-from art_perception.train import latent, pose, stage
-from art_perception.train.curve import read_rows
-from art_perception.train.latent import LatentRecipe, LatentTrainConfig, train_latent
-from art_perception.train.pose import PoseRecipe, PoseTrainConfig, train_pose
+from art_perception.models.pose_diffusion import PoseNetwork, PoseNetworkConfig, SamplerConfig
+from art_perception.train import latent, pose
+from art_perception.train.latent import LatentRecipe, LatentTrainConfig, latent_stage, start_latent
+from art_perception.train.pose import PoseRecipe, PoseTrainConfig, pose_stage, start_pose
+from art_perception.train.stage import train_stage
 from art_perception.train.vae import KNOWN
 
 ENCODER = PointEncoderConfig((16, 4), (6, 3), width=16)
@@ -52,8 +53,7 @@ LATENT = LatentRecipe(
     train=LatentTrainConfig(**TIMES),
 )
 VAE = KinematicVaeConfig(latent=4, encoder=16, code=16, width=16, layers=2, bands=2)
-TIMING = {"seconds", "views_per_s"}
-Train = Callable[[Path, float], dict[str, torch.Tensor]]
+Train = Callable[..., dict[str, torch.Tensor]]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -68,50 +68,37 @@ def small_census():
 
 def vae_at(path: Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
-    save_kinematic_vae(path, KinematicVae(VAE, KNOWN).state_dict(), VAE, KNOWN, {})
+    save_network(path, KinematicVae(VAE, KNOWN), {})
     return path
 
 
-def run_pose(out: Path, max_minutes: float = 1e9) -> dict[str, torch.Tensor]:
-    recipe = replace(POSE, train=replace(POSE.train, max_minutes=max_minutes))
-    path = train_pose(recipe, small_bank(), small_bank(), out, "cpu")
+def run_pose(out: Path, start: Path | None = None, **changes) -> dict[str, torch.Tensor]:
+    recipe = replace(POSE, train=replace(POSE.train, **changes))
+    begin = start_pose(start, recipe) if start else None
+    path = train_stage(pose_stage(recipe, small_bank(), small_bank(), "cpu", begin), out, "cpu")
     return load_pose_network(path)[0].state_dict()
 
 
-def run_latent(out: Path, max_minutes: float = 1e9, seed: int = 0) -> dict[str, torch.Tensor]:
-    recipe = replace(LATENT, train=replace(LATENT.train, max_minutes=max_minutes))
-    prior = vae_at(out.parent / f"prior_{seed}.safetensors", seed)
-    path = train_latent(recipe, prior, small_bank(), small_bank(), out, "cpu")
+def run_latent(out: Path, start: Path | None = None, seed: int = 0, **changes) -> dict[str, torch.Tensor]:
+    recipe = replace(LATENT, train=replace(LATENT.train, **changes))
+    prior = load_kinematic_vae(vae_at(out.parent / f"prior_{seed}.safetensors", seed))[0]
+    begin = start_latent(start, recipe, prior) if start else None
+    path = train_stage(latent_stage(recipe, prior, small_bank(), small_bank(), "cpu", begin), out, "cpu")
     return load_latent_network(path)[0].state_dict()
 
 
-def curve(out: Path) -> list[dict[str, float]]:
-    return [{k: v for k, v in row.items() if k not in TIMING} for row in read_rows(out / "curve.csv")]
-
-
 @pytest.mark.parametrize("train", [run_pose, run_latent])
-def test_a_run_in_pieces_and_a_killed_one_are_the_same_run(train: Train, tmp_path: Path, monkeypatch):
+def test_a_run_in_pieces_and_a_killed_one_are_the_same_run(train: Train, tmp_path: Path):
     whole = train(tmp_path / "whole")
     name = train.__name__.removeprefix("run_")
     files = {f"{name}.safetensors", "state.pt", "curve.csv", "curve.png"}
     assert {p.name for p in (tmp_path / "whole").iterdir()} == files
     rows = curve(tmp_path / "whole")
-    assert [(row["step"], row["views"]) for row in rows] == [(2, 6), (4, 12)]
-    assert all(np.isfinite(value) for row in rows for value in row.values())
+    assert [(int(row["step"]), int(row["views"])) for row in rows] == [(2, 6), (4, 12)]
+    assert all(np.isfinite(float(value)) for row in rows for value in row.values())
     for _ in range(2):
-        pieces = train(tmp_path / "pieces", 0.0)
-    advance, taken = stage._advance, []
-
-    def dying(*arguments):
-        if len(taken) == 3:
-            raise KeyboardInterrupt
-        taken.append(1)
-        return advance(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(stage, "_advance", dying)
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "killed")
+        pieces = train(tmp_path / "pieces", max_minutes=0.0)
+    killed_after(3, lambda: train(tmp_path / "killed"))
     killed = train(tmp_path / "killed")
     for other, folder in ((pieces, "pieces"), (killed, "killed")):
         assert all(torch.equal(value, whole[key]) for key, value in other.items())
@@ -119,13 +106,56 @@ def test_a_run_in_pieces_and_a_killed_one_are_the_same_run(train: Train, tmp_pat
 
 
 def test_another_prior_is_another_run(tmp_path: Path):
-    run_latent(tmp_path / "run", 0.0)
+    run_latent(tmp_path / "run", max_minutes=0.0)
     network, about = load_latent_network(tmp_path / "run" / "latent.safetensors")
     assert network.prior == fingerprint(load_kinematic_vae(tmp_path / "prior_0.safetensors")[0])
     assert network.config.latent == VAE.latent
     assert about["sources"] == ["infinigen", "procedural"]
     with pytest.raises(CheckpointError, match="other settings"):
-        run_latent(tmp_path / "run", 0.0, seed=1)
+        run_latent(tmp_path / "run", max_minutes=0.0, seed=1)
+
+
+@pytest.mark.parametrize("train", [run_pose, run_latent])
+def test_starting_from_weights(train: Train, tmp_path: Path):
+    """With a vanishing rate a run stays at what it started from, mean and spread included, and remembers its past."""
+    first = train(tmp_path / "first")
+    name = train.__name__.removeprefix("run_")
+    load = {"pose": load_pose_network, "latent": load_latent_network}[name]
+    start = tmp_path / "start.safetensors"
+    network = load(tmp_path / "first" / f"{name}.safetensors")[0]
+    network.mean += 0.25  # as of other objects: not what is found in those at hand
+    save_network(start, network, {"sources": ["partnet"]})
+    for given in (start, None):  # the second call has a state to continue from
+        kept = train(tmp_path / "kept", given, rate=1e-12, steps=4, max_minutes=0.0)
+        _, about = load(tmp_path / "kept" / f"{name}.safetensors")
+        assert about["sources"] == ["infinigen", "partnet", "procedural"]
+    for key, value in kept.items():
+        torch.testing.assert_close(value, first[key] + (0.25 if key == "mean" else 0.0), atol=1e-6, rtol=0)
+
+
+def test_weights_that_do_not_fit_are_no_start(tmp_path: Path):
+    prior, path = load_kinematic_vae(vae_at(tmp_path / "prior"))[0], tmp_path / "start"
+    own, sized = fingerprint(prior), replace(LATENT.model, latent=VAE.latent)
+    cases = [
+        (PoseNetwork(replace(POSE.model, width=48), KNOWN), "other sizes"),
+        (PoseNetwork(POSE.model, KNOWN[::-1]), "other categories"),
+        (KinematicVae(VAE, KNOWN), "not a kinediff3d --stage pose checkpoint"),
+    ]
+    for network, word in cases:
+        save_network(path, network, {})
+        with pytest.raises(CheckpointError, match=word):
+            start_pose(path, POSE)
+    latents = [
+        (LatentNetwork(replace(sized, latent=8), KNOWN, own), "other sizes"),
+        (LatentNetwork(sized, KNOWN[::-1], own), "other categories"),
+        (LatentNetwork(sized, KNOWN, own + 1), "another shape prior"),
+    ]
+    for network, word in latents:
+        save_network(path, network, {})
+        with pytest.raises(CheckpointError, match=word):
+            start_latent(path, LATENT, prior)
+    save_network(path, LatentNetwork(sized, KNOWN, own), {})
+    assert start_latent(path, LATENT, prior).sources == []
 
 
 def command(out: Path, stage: str, *more: str) -> list[str]:
@@ -150,13 +180,19 @@ def test_from_the_command_line(tmp_path: Path, capsys):
     assert "chamfer_own" in capsys.readouterr().err
 
 
-def test_bad_input_is_one_sentence(tmp_path: Path, capsys):
+def test_bad_input_is_one_sentence(tmp_path: Path, capsys, monkeypatch):
+    """Wrong weights are said before shapes are packed."""
+    monkeypatch.setattr(train_kinediff3d, "training_objects", lambda *_: pytest.fail("shapes are packed"))
+    prior = vae_at(tmp_path / "vae.safetensors")
     for name in ("train_shapes.npz", "val_shapes.npz"):
         save_shape_bank(tmp_path / name, small_bank())
     cases = [
         (command(tmp_path, "latent"), "--vae"),
         (command(tmp_path, "latent", "--vae", str(tmp_path / "none")), "does not exist"),
-        (command(tmp_path, "pose", "--init", "x"), "--init"),
+        (command(tmp_path / "new", "pose", "--init", str(prior)), "not a kinediff3d --stage pose checkpoint"),
+        (command(tmp_path / "new", "latent", "--vae", str(prior), "--init", "x"), "x does not exist"),
+        (command(tmp_path / "new", "vae", "--init", str(prior)), "other sizes"),
+        (command(tmp_path, "pose", "--vae", "x"), "--vae"),
         (command(tmp_path, "shape"), "pose"),
     ]
     for line, word in cases:

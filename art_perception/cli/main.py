@@ -21,6 +21,7 @@ SUMMARIES = {
     "run": "turn a recorded bag into a URDF, joint states and a report",
     "evaluate": "run on bags with ground truth and score the results",
     "simulate": "render a bag with ground truth",
+    "generate": "draw a new object of a category as a URDF",
     "train": "train a network: sim2art or kinediff3d",
     "track": "follow a known URDF through a recorded bag",
     "view": "show a result in the web browser",
@@ -116,6 +117,10 @@ def find_command(name: str) -> Callable[[list[str]], int]:
             from art_perception.cli import simulate
 
             return simulate.main
+        case "generate":
+            from art_perception.cli import generate
+
+            return generate.main
         case "train":
             from art_perception.cli import train
 

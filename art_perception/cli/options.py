@@ -7,7 +7,7 @@ import difflib
 import io
 import re
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import tyro
 
@@ -19,13 +19,14 @@ _RULE = re.compile(r"[─╭╮╰╯]+|-{4,}")
 _OPTION = re.compile(r"--[\w.-]+")
 
 
-def parse(options: type[T], command: str, arguments: Sequence[str]) -> T:
+def parse(options: type[T], command: str, arguments: Sequence[str], defaults: T | None = None) -> T:
     """Read a command's options.
 
     Args:
         options: dataclass; its docstring is the help text, the strings below its fields describe the options.
         command: name of the command.
         arguments: what follows the command's name.
+        defaults: instead of the dataclass's own; ``tyro.MISSING`` in place of what has to be given.
 
     Raises:
         UsageError: unknown, missing or malformed options, with the closest valid choice.
@@ -34,7 +35,8 @@ def parse(options: type[T], command: str, arguments: Sequence[str]) -> T:
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(options, args=list(arguments), prog=f"art-perception {command}")
+            name = f"art-perception {command}"
+            return cast("T", tyro.cli(options, args=list(arguments), prog=name, default=defaults))
     except SystemExit as stop:
         if not stop.code:
             raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +23,8 @@ from art_perception.io.atomic import atomic_directory
 from art_perception.io.bag import bag_info, read_frames
 from art_perception.io.results import Result
 from art_perception.io.topics import Topics
-from art_perception.pipeline import Config, Progress, Reconstruction, reconstruct
-from art_perception.types import Joint, JointType, RgbdFrame, Window
+from art_perception.pipeline import Config, Progress, Reconstruction, collected, reconstruct
+from art_perception.types import Joint, JointType, PriorUse, RgbdFrame, Window
 from art_perception.urdf.writer import URDF_FILE
 from art_perception.viz.report import REPORT_FILE
 from art_perception.viz.save import write_folder
@@ -57,6 +57,8 @@ class RunOptions:
     """Folder for the result; an earlier result there is replaced."""
     name: str = "object"
     """Name of the object in the URDF."""
+    category: str = ""
+    """What the object is, short for --config.prior.category: its shape prior stands in where nothing moved."""
     recording: Recording = field(default_factory=Recording)
     config: Config = field(default_factory=Config)
 
@@ -73,10 +75,16 @@ class RunResult:
 def main(arguments: list[str]) -> int:
     """Entry point of the command."""
     options = parse(RunOptions, "run", arguments)
+    config = with_category(options.config, options.category)
     with stage_bar() as progress:
-        outcome = run_bag(options.bag, options.out, options.config, options.recording, options.name, progress)
+        outcome = run_bag(options.bag, options.out, config, options.recording, options.name, progress)
     print(describe(outcome))
     return 0
+
+
+def with_category(config: Config, category: str) -> Config:
+    """Settings with the category of the object, if one is given."""
+    return replace(config, prior=replace(config.prior, category=category)) if category else config
 
 
 def run_bag(
@@ -99,7 +107,7 @@ def run_bag(
 
     Raises:
         BagError, FrameError: the recording cannot be used.
-        MotionError: nothing moved, or too little.
+        MotionError: nothing moved, or too little, and no category was given.
         OutputError: ``out`` cannot be written.
     """
     config, recording, progress = config or Config(), recording or Recording(), progress or _silent
@@ -109,13 +117,13 @@ def run_bag(
         read = time.perf_counter()
         found = reconstruct(window, config, name, _between(progress, READ, RECONSTRUCTED))
         reconstructed = time.perf_counter()
-        stamps_s, q = np.array([frame.stamp_s for frame in window.frames]), found.motion.q
-        if count > len(window.frames):
+        stamps_s, q = np.array([frame.stamp_s for frame in found.window.frames]), found.motion.q
+        if count > len(window.frames) and not found.guessed:
             frames = _reporting(recording.frames(bag), "tracking", progress, RECONSTRUCTED, TRACKED, count)
             stamps_s, q = joint_values(found, frames, config.tracking)
         done = time.perf_counter()
         seconds = {"reading": read - start, **found.seconds, "tracking": done - reconstructed, "total": done - start}
-        result = Result(window.fixed_frame, str(bag), found.object.joints, stamps_s, q, seconds)
+        result = Result(window.fixed_frame, str(bag), found.object.joints, stamps_s, q, seconds, prior=found.prior)
         progress("writing", TRACKED)
         write_folder(folder, found, result)
     return RunResult(Path(out) / URDF_FILE, found, result)
@@ -128,7 +136,7 @@ def read_window(bag: Path, config: Config, recording: Recording, progress: Progr
         BagError, FrameError: the recording cannot be used.
     """
     info = bag_info(bag, recording.topics, recording.pose_source, recording.fixed_frame)
-    buffer = WindowBuffer(config.window, info.fixed_frame)
+    buffer = WindowBuffer(collected(config), info.fixed_frame)
     count = 0
     for frame in _reporting(recording.frames(bag), "reading", progress, 0.0, READ, info.frame_count):
         buffer.push(frame)
@@ -140,8 +148,17 @@ def describe(outcome: RunResult) -> str:
     """Lines for the terminal: where the URDF is and which joints were found."""
     result = outcome.result
     lines = [f"URDF    {outcome.urdf.resolve()}", f"report  {outcome.urdf.resolve().with_name(REPORT_FILE)}"]
+    if result.prior.used != "none":
+        lines.append(describe_prior(result.prior))
     lines += [_describe_joint(joint, q) for joint, q in zip(result.joints, result.q.T, strict=True)]
     return "\n".join([*lines, f"{len(result.stamps_s)} frames in {result.seconds['total']:.1f} s"])
+
+
+def describe_prior(use: PriorUse) -> str:
+    """One line on what is the shape prior's and not measured."""
+    what = "parts and joints are" if use.used == "all" else "what was never seen is"
+    score = "" if use.score is None else f", which agrees with {use.score:.0%} of what was measured"
+    return f"prior   {what} those of a typical {use.category}{score}: {use.reason}"
 
 
 def _describe_joint(joint: Joint, q: np.ndarray) -> str:

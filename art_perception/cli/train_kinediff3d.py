@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from argparse import ArgumentParser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import torch
-import torch.distributed as dist
 from tqdm import tqdm
-from tyro.conf import Positional
+from tyro import MISSING
 
 from art_perception.cli.options import parse
+from art_perception.cli.training import R, TrainOptions, asked, check_device, kept, run
 from art_perception.data.bank import training_objects
 from art_perception.data.clouds import CloudsConfig
 from art_perception.data.partial import ViewsConfig
@@ -28,18 +25,17 @@ from art_perception.data.shape_bank import (
     save_shape_bank,
     shapes_of,
 )
-from art_perception.errors import UsageError
 from art_perception.models.checkpoint import load_kinematic_vae
 from art_perception.models.kinematic_vae import KinematicVaeConfig
 from art_perception.models.latent_diffusion import LatentNetworkConfig
 from art_perception.models.point_encoder import PointEncoderConfig
 from art_perception.models.pose_diffusion import PoseLoss, PoseNetworkConfig
-from art_perception.train.latent import LatentRecipe, LatentTrainConfig, train_latent
-from art_perception.train.pose import PoseRecipe, PoseTrainConfig, train_pose
-from art_perception.train.run import world
-from art_perception.train.vae import VaeRecipe, VaeTrainConfig, train_vae
+from art_perception.train.census import CensusConfig, take_census
+from art_perception.train.latent import LatentRecipe, LatentTrainConfig, latent_stage, start_latent
+from art_perception.train.pose import PoseRecipe, PoseTrainConfig, pose_stage, start_pose
+from art_perception.train.stage import Stage
+from art_perception.train.vae import VaeRecipe, VaeTrainConfig, start_vae, vae_stage
 
-Source = Literal["procedural", "infinigen", "partnet"]
 GPU = VaeRecipe(
     model=KinematicVaeConfig(encoder=512, code=512, width=384, layers=8),
     clouds=CloudsConfig(points=2048, labelled=1024, queries=2048),
@@ -57,158 +53,102 @@ GPU_LATENT = LatentRecipe(
     clouds=CloudsConfig(points=2048, labelled=1, queries=1),
     train=LatentTrainConfig(steps=150_000, batch=128, rate=5e-4, warmup=1000, validate_every=2000),
 )
-VAE_SHOWN = ("step", "objects_per_s", "loss", "sdf", "miou", "state", "axis", "chamfer")
-POSE_SHOWN = ("step", "views_per_s", "loss", "rotation", "translation", "state", "axis", "position")
-LATENT_SHOWN = ("step", "views_per_s", "loss", "latent", "chamfer", "chamfer_own", "chamfer_prior")
 HELD_OUT_POINTS = 30_000
 """Surface points of held-out objects: as many as Chamfer distances are published with."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kinediff3dOptions:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kinediff3dOptions(TrainOptions[R]):
     """Train a network of KineDiff3D; a second call with the same --out continues where the first one stopped."""
 
-    network: Positional[Literal["kinediff3d"]]
-    """Which network."""
-    out: Path
-    """Folder for packed shapes, weights, state and learning curve."""
-    stage: Literal["vae", "pose", "latent"] = "vae"
-    """``vae``: the shape prior; ``pose``: pose and joints from one view; ``latent``: the shape from one view."""
-    preset: Literal["cpu", "gpu"] = "cpu"
-    """``cpu``: a network that trains in hours on two cores; ``gpu``: a larger one. It sets the recipe's defaults."""
-    assets: Path | None = None
-    """Folder that holds partnet_mobility/ or infinigen/ or both; without it only procedural objects are used."""
-    sources: tuple[Source, ...] = ("procedural", "infinigen", "partnet")
-    """Which of the objects to learn from."""
     seeds: int = 150
     """Procedural objects per category."""
-    device: Literal["cpu", "cuda"] = "cuda" if torch.cuda.is_available() else "cpu"
-    """Where to train."""
+    stage: Literal["vae", "pose", "latent", "census"] = "vae"
+    """``vae``: the shape prior; ``pose``: pose and joints from one view; ``latent``: the shape from one view;
+    ``census``: no training, what `art-perception generate` draws new objects from."""
     shapes: ShapeBankConfig = field(default_factory=ShapeBankConfig)
     sdf: SdfConfig = field(default_factory=SdfConfig)
 
 
-@dataclass(frozen=True, slots=True)
-class _VaeOptions(Kinediff3dOptions):
-    __doc__ = Kinediff3dOptions.__doc__
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentOptions(Kinediff3dOptions[LatentRecipe]):
+    """Train a network of KineDiff3D; a second call with the same --out continues where the first one stopped."""
 
-    init: Path | None = None
-    """Weights to start from."""
-    recipe: VaeRecipe = field(default_factory=VaeRecipe)
-
-
-@dataclass(frozen=True, slots=True)
-class _GpuVaeOptions(_VaeOptions):
-    __doc__ = Kinediff3dOptions.__doc__
-
-    recipe: VaeRecipe = GPU
-
-
-@dataclass(frozen=True, slots=True)
-class _PoseOptions(Kinediff3dOptions):
-    __doc__ = Kinediff3dOptions.__doc__
-
-    recipe: PoseRecipe = field(default_factory=PoseRecipe)
-
-
-@dataclass(frozen=True, slots=True)
-class _GpuPoseOptions(_PoseOptions):
-    __doc__ = Kinediff3dOptions.__doc__
-
-    recipe: PoseRecipe = GPU_POSE
-
-
-@dataclass(frozen=True, slots=True)
-class _LatentOptions(Kinediff3dOptions):
-    __doc__ = Kinediff3dOptions.__doc__
-
-    vae: Path = field(kw_only=True)
+    vae: Path
     """Weights of the shape prior whose latents are learnt."""
-    recipe: LatentRecipe = field(default_factory=LatentRecipe)
 
 
-@dataclass(frozen=True, slots=True)
-class _GpuLatentOptions(_LatentOptions):
-    __doc__ = Kinediff3dOptions.__doc__
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CensusOptions(Kinediff3dOptions[CensusConfig]):
+    """Count the objects that a shape prior was trained on."""
 
-    recipe: LatentRecipe = GPU_LATENT
+    vae: Path
+    """Weights of the shape prior whose objects are counted."""
 
 
-Options = _VaeOptions | _PoseOptions | _LatentOptions
-_CLASSES: dict[tuple[str, str], type[Options]] = {
-    ("vae", "cpu"): _VaeOptions,
-    ("vae", "gpu"): _GpuVaeOptions,
-    ("pose", "cpu"): _PoseOptions,
-    ("pose", "gpu"): _GpuPoseOptions,
-    ("latent", "cpu"): _LatentOptions,
-    ("latent", "gpu"): _GpuLatentOptions,
-}
+Options = Kinediff3dOptions[VaeRecipe] | Kinediff3dOptions[PoseRecipe] | LatentOptions
 
 
 def main(arguments: list[str]) -> int:
     """Entry point of the command."""
     options = read_options(arguments)
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda was asked for but torch finds no GPU: use --device cpu")
-    start = options.vae if isinstance(options, _LatentOptions) else getattr(options, "init", None)
-    if start is not None:
-        load_kinematic_vae(start)  # a wrong file is said before shapes are packed for minutes
-    rank, processes = world(options.device)
-    if options.device == "cpu" and processes > 1:
-        torch.set_num_threads(1)
-    training = packed(options, "train", options.seeds, options.shapes).from_sources(options.sources)
-    held_out = packed(options, "val", max(1, options.seeds // 16), replace(options.shapes, points=HELD_OUT_POINTS))
-    path = _trained(options, training, held_out)
-    if rank == 0:
-        print(f"weights: {path}\ncurve:   {options.out / 'curve.png'}")
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    if isinstance(options, CensusOptions):
+        return _count(options)
+    check_device(options.device)
+    make = _stage(options)
+
+    def stage() -> Stage:
+        training = packed(options, "train", options.seeds, options.shapes).from_sources(options.sources)
+        held_out = replace(options.shapes, points=HELD_OUT_POINTS)
+        return make(training, packed(options, "val", max(1, options.seeds // 16), held_out))
+
+    return run(options, stage)
+
+
+def _count(options: CensusOptions) -> int:
+    prior = load_kinematic_vae(options.vae)[0]
+    objects = packed(options, "train", options.seeds, options.shapes).from_sources(options.sources)
+    print(f"census:  {take_census(prior, objects, options.recipe, options.out)}")
     return 0
 
 
-def _trained(options: Options, training: ShapeBank, held_out: ShapeBank) -> Path:
-    """Run the stage that is asked for."""
-    out, device = options.out, options.device
-    if isinstance(options, _PoseOptions):
-        return train_pose(options.recipe, training, held_out, out, device, partial(_report, POSE_SHOWN))
-    if isinstance(options, _LatentOptions):
-        shown = partial(_report, LATENT_SHOWN)
-        return train_latent(options.recipe, options.vae, training, held_out, out, device, shown)
-    return train_vae(options.recipe, training, held_out, out, device, options.init, partial(_report, VAE_SHOWN))
+def _stage(options: Options) -> Callable[[ShapeBank, ShapeBank], Stage]:
+    """What makes the stage of its objects; a wrong file of weights is said before shapes are packed for minutes."""
+    device, init = options.device, options.init
+    if isinstance(options, LatentOptions):
+        latent, prior = options.recipe, load_kinematic_vae(options.vae)[0]
+        begin = start_latent(init, latent, prior) if init else None
+        return partial(latent_stage, latent, prior, device=device, start=begin)
+    recipe = options.recipe
+    if isinstance(recipe, PoseRecipe):
+        return partial(pose_stage, recipe, device=device, start=start_pose(init, recipe) if init else None)
+    return partial(vae_stage, recipe, device=device, start=start_vae(init, recipe) if init else None)
 
 
-def read_options(arguments: list[str]) -> Options:
+def read_options(arguments: list[str]) -> Options | CensusOptions:
     """Options of the stage, with the defaults of the preset, that are asked for."""
-    first_look = ArgumentParser(add_help=False, allow_abbrev=False)
-    first_look.add_argument("--preset", nargs="?", default="cpu")
-    first_look.add_argument("--stage", nargs="?", default="vae")
-    known, _ = first_look.parse_known_args(arguments)
-    return parse(_CLASSES.get((known.stage, known.preset), _VaeOptions), "train", arguments)
+    gpu = asked(arguments, "preset") == "gpu"
+    match asked(arguments, "stage"):
+        case "pose":
+            pose = Kinediff3dOptions(network=MISSING, out=MISSING, recipe=GPU_POSE if gpu else PoseRecipe())
+            return parse(Kinediff3dOptions[PoseRecipe], "train", arguments, pose)
+        case "latent":
+            recipe = GPU_LATENT if gpu else LatentRecipe()
+            latent = LatentOptions(network=MISSING, out=MISSING, vae=MISSING, recipe=recipe)
+            return parse(LatentOptions, "train", arguments, latent)
+        case "census":
+            census = CensusOptions(network=MISSING, out=MISSING, vae=MISSING, recipe=CensusConfig())
+            return parse(CensusOptions, "train", arguments, census)
+        case _:
+            vae = Kinediff3dOptions(network=MISSING, out=MISSING, recipe=GPU if gpu else VaeRecipe())
+            return parse(Kinediff3dOptions[VaeRecipe], "train", arguments, vae)
 
 
-def packed(options: Kinediff3dOptions, split: str, seeds: int, config: ShapeBankConfig) -> ShapeBank:
+def packed(options: Options | CensusOptions, split: str, seeds: int, config: ShapeBankConfig) -> ShapeBank:
     """The shapes of a split, made once and kept in the output folder."""
-    path = options.out / f"{split}_shapes.npz"
-    if not path.exists() and world(options.device)[0] == 0:
+
+    def make() -> ShapeBank:
         samples = shapes_of(training_objects(options.assets, split, seeds), config)
-        with tqdm(desc=f"shapes, {split}", unit=" objects") as bar:
-            bank = make_shape_bank(samples, config, options.sdf, _ticking(bar))
-        options.out.mkdir(parents=True, exist_ok=True)
-        staging = path.with_suffix(".partial.npz")
-        save_shape_bank(staging, bank)
-        staging.replace(path)
-    if dist.is_initialized():
-        dist.barrier()
-    return load_shape_bank(path)
+        return make_shape_bank(tqdm(samples, f"shapes, {split}", unit=" objects"), config, options.sdf)
 
-
-def _ticking(bar: tqdm) -> Callable[[str], None]:
-    def tick(name: str) -> None:
-        bar.update()
-        bar.set_postfix_str(name)
-
-    return tick
-
-
-def _report(shown: Sequence[str], row: dict[str, float]) -> None:
-    print("  ".join(f"{name} {row[name]:.4g}" for name in shown), file=sys.stderr, flush=True)
+    return load_shape_bank(kept(options.out / f"{split}_shapes.npz", options.device, make, save_shape_bank))

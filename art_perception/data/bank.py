@@ -22,7 +22,6 @@ from art_perception.data.partnet import load_asset
 from art_perception.data.strokes import observable_joints
 from art_perception.errors import ObjectError
 from art_perception.geometry.screw import twist_of_joint
-from art_perception.types import JointType
 
 POINTS = 4608
 HELD_OUT = 900_000
@@ -84,7 +83,7 @@ class Bank:
     part: np.ndarray
     joints: tuple[Joints, ...]
 
-    def subset(self, index: Sequence[int]) -> Bank:
+    def subset(self, index: Sequence[int] | np.ndarray) -> Bank:
         """Return the chosen objects."""
         pick = np.asarray(index, int)
         return Bank(
@@ -95,6 +94,26 @@ class Bank:
             self.part[pick],
             tuple(self.joints[i] for i in pick),
         )
+
+    def from_sources(self, sources: Sequence[str]) -> Bank:
+        """Return the objects of some sources.
+
+        Raises:
+            ObjectError: there is none.
+        """
+        return self.subset(chosen(self.sources, sources))
+
+
+def chosen(found: Sequence[str] | np.ndarray, wanted: Sequence[str]) -> np.ndarray:
+    """Index of the objects whose source (O,) is wanted.
+
+    Raises:
+        ObjectError: there is none.
+    """
+    index = np.flatnonzero(np.isin(found, wanted))
+    if not len(index):
+        raise ObjectError(f"no object of {', '.join(wanted)}: give --assets, or choose procedural")
+    return index
 
 
 def training_objects(assets: Path | None, split: str, seeds: int) -> Iterator[tuple[str, SimObject]]:
@@ -215,8 +234,3 @@ def _unpacked(data: Mapping[str, np.ndarray]) -> Bank:
         part=data["part"].astype(np.int64),
         joints=tuple(Joints(*row) for row in zip(*columns, strict=True)),
     )
-
-
-def type_of(joints: Joints, k: int) -> JointType:
-    """Type of joint ``k``."""
-    return JointType.REVOLUTE if joints.revolute[k] else JointType.PRISMATIC

@@ -46,6 +46,11 @@ def choose(bank: ShapeBank, count: int, rng: np.random.Generator) -> np.ndarray:
     return np.array([rng.choice(pools[rng.integers(len(pools))]) for _ in range(count)])
 
 
+def one_of_each(bank: ShapeBank) -> np.ndarray:
+    """The first sample of every category."""
+    return np.unique(bank.category, return_index=True)[1]
+
+
 def draw_shapes(
     bank: ShapeBank, index: np.ndarray, config: CloudsConfig, rng: np.random.Generator, device: str | torch.device
 ) -> ShapeBatch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from art_perception.geometry.lie import exp_so3, from_rotation_translation
+from art_perception.geometry.lie import exp_se3, exp_so3, from_rotation_translation
 
 
 def smoothstep(x: np.ndarray) -> np.ndarray:
@@ -22,6 +22,11 @@ def wander(times_s: np.ndarray, scale: np.ndarray, rng: np.random.Generator, per
         amplitude = scale * rng.normal(size=len(scale)) / harmonic
         out += amplitude * (np.sin(rate * times_s[:, None] + phase) - np.sin(phase))
     return out
+
+
+def pose_error(times_s: np.ndarray, sigma: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Errors (T, 4, 4) of recorded camera poses, slow drift and some jitter; ``sigma`` (6,) metres and rad."""
+    return exp_se3(wander(times_s, 0.7 * sigma, rng, 4.0) + 0.3 * sigma * rng.normal(size=(len(times_s), 6)))
 
 
 def look_at(eye: np.ndarray, target: np.ndarray, roll: np.ndarray) -> np.ndarray:

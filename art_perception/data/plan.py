@@ -9,14 +9,14 @@ import numpy as np
 from art_perception.data.config import SimulateConfig
 from art_perception.data.hand import hand_poses, make_hand
 from art_perception.data.model import Material, SimObject, Surface, merge, rgb
-from art_perception.data.motion import wander
+from art_perception.data.motion import pose_error, wander
 from art_perception.data.raycast import Body, cast, make_body
 from art_perception.data.room import make_room
 from art_perception.data.shade import Scene, shade
 from art_perception.data.view import View, choose_view, swept_bounds
 from art_perception.errors import ObjectError
 from art_perception.geometry.camera import scaled
-from art_perception.geometry.lie import exp_se3, exp_so3, from_rotation_translation, transform
+from art_perception.geometry.lie import exp_so3, from_rotation_translation, transform
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,13 +66,14 @@ def make_plan(obj: SimObject, config: SimulateConfig, rng: np.random.Generator) 
     T_world_object = _placement(rng)
     bodies, materials, T_object_body = _stage(obj, config, view, rng)
     times = np.arange(config.frames) / config.rate_hz
+    noise = [config.pose_noise_m, np.radians(config.pose_noise_deg)]
     plan = Plan(
         q=view.q,
         moving=view.moving,
         stamps_ns=1_000_000_000 + np.rint(times * 1e9).astype(np.int64),
         K=K,
         T_world_camera=T_world_object @ view.T_object_camera,
-        T_camera_reported=_pose_error(times, config, rng),
+        T_camera_reported=pose_error(times, np.repeat(noise, 3), rng),
         T_world_object=T_world_object,
         T_world_part=T_world_object @ view.T_object_part,
         T_world_body=T_world_object @ T_object_body,
@@ -97,11 +98,6 @@ def _intrinsics(config: SimulateConfig, rng: np.random.Generator) -> np.ndarray:
     cx, cy = (config.width - 1) / 2, (config.height - 1) / 2
     cx, cy = cx + config.width * rng.normal(0, 0.008), cy + config.height * rng.normal(0, 0.008)
     return np.array([[f, 0, cx], [0, f * rng.uniform(0.998, 1.002), cy], [0, 0, 1]])
-
-
-def _pose_error(times: np.ndarray, config: SimulateConfig, rng: np.random.Generator) -> np.ndarray:
-    sigma = np.repeat([config.pose_noise_m, np.radians(config.pose_noise_deg)], 3)
-    return exp_se3(wander(times, 0.7 * sigma, rng, 4.0) + 0.3 * sigma * rng.normal(size=(len(times), 6)))
 
 
 def _placement(rng: np.random.Generator) -> np.ndarray:

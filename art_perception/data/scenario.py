@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from art_perception.data.bank import Bank, Joints
-from art_perception.data.motion import hand_held, wander
+from art_perception.data.motion import hand_held, pose_error, wander
 from art_perception.data.strokes import stroke
 from art_perception.geometry.kinematics import Chain, displacements, with_base
 from art_perception.geometry.lie import exp_se3, exp_so3, transform
@@ -209,8 +209,7 @@ def _camera(
 def _pose_error(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Errors (T, 4, 4) of the reported camera poses: none in half of the windows, else drift and jitter."""
     size = rng.uniform(0, 1) if rng.random() < 0.5 else 0.0
-    sigma = size * np.repeat([0.005, np.deg2rad(0.4)], 3)
-    return exp_se3(wander(times, 0.7 * sigma, rng, 4.0) + 0.3 * sigma * rng.normal(size=(len(times), 6)))
+    return pose_error(times, size * np.repeat([0.005, np.deg2rad(0.4)], 3), rng)
 
 
 def _surroundings(

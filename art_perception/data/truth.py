@@ -1,4 +1,4 @@
-"""Ground truth of a simulated clip: the URDF text and the exact scene flow."""
+"""Ground truth of a simulated clip: the URDF text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import xml.etree.ElementTree as ET
 import numpy as np
 
 from art_perception.data.model import SimObject, Surface
-from art_perception.geometry.lie import inverse, transform
 from art_perception.types import JointType
 
 
@@ -55,21 +54,3 @@ def robot_description(obj: SimObject, T_world_object: np.ndarray) -> str:
         ET.SubElement(joint, "limit", lower=low, upper=high, effort="100", velocity=f"{unit:g}")
     ET.indent(robot)
     return '<?xml version="1.0"?>\n' + ET.tostring(robot, encoding="unicode")
-
-
-def rigid_flow(
-    points: np.ndarray, part: np.ndarray, T_world_part: np.ndarray, T_world_part_next: np.ndarray
-) -> np.ndarray:
-    """World displacement (N, 3) of world points (N, 3) riding on parts: ``T(t+1) T(t)^-1 p - p``.
-
-    Args:
-        points: (N, 3) metres, at time t.
-        part: (N,) index into the poses.
-        T_world_part: (P, 4, 4) part poses at t.
-        T_world_part_next: (P, 4, 4) part poses at t + 1.
-    """
-    step = T_world_part_next @ inverse(T_world_part)
-    out = np.zeros_like(points)
-    for p in np.unique(part):
-        out[part == p] = transform(step[p], points[part == p]) - points[part == p]
-    return out

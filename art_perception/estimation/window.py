@@ -64,7 +64,7 @@ class WindowBuffer:
         if n < need:
             raise FrameError(
                 f"the recording has {n} usable frame{'s' if n != 1 else ''}, but motion needs at least {need}: "
-                "record a few seconds while the part moves"
+                "record a few seconds while the part moves, or give the object's category (prior.category)"
             )
         if not any(np.any(f.depth_m > 0) for f in self._frames):
             raise FrameError("every depth image is empty (all zero): check that the depth stream is on and aligned")

@@ -115,6 +115,23 @@ def signed_volume(mesh: Mesh) -> float:
     return float((a * np.cross(b, c)).sum() / 6)
 
 
+def largest_piece(mesh: Mesh) -> tuple[Mesh, float]:
+    """Return the connected piece of a mesh with the largest area, and its share of the whole area; empty: 0."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    if not len(mesh.faces):
+        return mesh, 0.0
+    i, j = mesh.faces[:, [0, 1, 2]].ravel(), mesh.faces[:, [1, 2, 0]].ravel()
+    count = len(mesh.vertices)
+    _, piece = connected_components(coo_array((np.ones(len(i), bool), (i, j)), (count, count)), directed=False)
+    areas = np.bincount(piece[mesh.faces[:, 0]], face_areas(mesh))
+    faces = mesh.faces[piece[mesh.faces[:, 0]] == areas.argmax()]
+    used, faces = np.unique(faces, return_inverse=True)
+    colors = None if mesh.colors is None else mesh.colors[used]
+    return Mesh(mesh.vertices[used], faces.reshape(-1, 3), colors), float(areas.max() / areas.sum())
+
+
 def is_watertight(mesh: Mesh) -> bool:
     """Whether every edge is shared by exactly two faces of opposite direction."""
     if not len(mesh.faces):

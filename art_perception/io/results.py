@@ -8,7 +8,7 @@ import math
 import subprocess
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import art_perception
 from art_perception.errors import ObjectError
 from art_perception.io.atomic import atomic_directory as atomic_directory
-from art_perception.types import Joint, JointType
+from art_perception.types import Joint, JointType, PriorUse
 
 VERSION = 1
 RESULT_FILE = "result.json"
@@ -51,6 +51,7 @@ class Result:
         q: (F, J) joint values, rad or m; NaN where the object was lost.
         seconds: run time per stage, and ``total``.
         commit: version of the code that made the result.
+        prior: what the shape prior of a category had to do with it.
     """
 
     fixed_frame: str
@@ -60,6 +61,7 @@ class Result:
     q: np.ndarray
     seconds: Mapping[str, float] = field(default_factory=dict)
     commit: str = field(default_factory=code_version)
+    prior: PriorUse = field(default_factory=PriorUse)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,6 +137,7 @@ def write_result(folder: Path, result: Result) -> Path:
         "seconds": {stage: float(s) for stage, s in result.seconds.items()},
         "joints": [_joint_to_json(j) for j in result.joints],
         "states": states,
+        "prior": asdict(result.prior),
     }
     path = Path(folder) / RESULT_FILE
     path.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -179,6 +182,7 @@ def read_result(folder: Path | str) -> Result:
             q,
             document["seconds"],
             document["commit"],
+            PriorUse(**document.get("prior", {})),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ObjectError(f"{path} lacks or garbles {error}: run `art-perception run` again") from error

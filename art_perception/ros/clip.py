@@ -22,6 +22,7 @@ class Clip:
         tried_s, tried: clip length behind the last attempt on all frames, and motion behind the last early one.
         seen: the largest motion seen.
         still: whether the window is full of frames that all show the same.
+        guessed: whether the shape prior was asked already.
 
     Args:
         config: of the window.
@@ -42,6 +43,7 @@ class Clip:
         self.tried = tried
         self.seen = seen
         self.still = False
+        self.guessed = False
 
     def __len__(self) -> int:
         """Frames in the window."""

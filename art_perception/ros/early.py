@@ -8,6 +8,7 @@ import numpy as np
 
 from art_perception.estimation.onset import Seen
 from art_perception.pipeline import Config, Reconstruction
+from art_perception.prior import NONE
 from art_perception.types import Window
 
 SLACK = 0.1  # certainty that an estimate from more motion, or a complete one, may lack
@@ -35,6 +36,11 @@ class Found:
         return self.span_s if self.complete else 0.0
 
     @property
+    def guessed(self) -> bool:
+        """Whether it is the shape prior's, nothing having moved."""
+        return self.reconstruction.guessed
+
+    @property
     def certainty(self) -> float:
         """Mean confidence of the valid joints; 0 without any."""
         valid = [joint.confidence for joint in self.reconstruction.object.joints if joint.valid]
@@ -42,19 +48,22 @@ class Found:
 
 
 def better_grounded(new: Found, old: Found) -> bool:
-    """Whether ``new`` should take the place of ``old``: from more motion, complete, or surer of its joints."""
+    """Whether ``new`` should take the place of ``old``: measured, from more motion, complete, or surer of joints."""
+    if new.guessed != old.guessed:
+        return old.guessed
     more = new.seen.share > old.seen.share or new.complete > old.complete
     return new.certainty >= old.certainty - SLACK * more
 
 
 def early_config(config: Config) -> Config:
-    """The same stages on small images with fewer draws, one look of the network, few parts and coarse meshes."""
+    """The same stages on small images with fewer draws, one look of the network, few parts, coarse meshes, no prior."""
     return replace(
         config,
         flow=replace(config.flow, width=min(config.flow.width, 160)),
         segment=replace(config.segment, hypotheses=min(config.segment.hypotheses, 40), max_parts=3),
         network=replace(config.network, spans=0),
         fuse=replace(config.fuse, cells_per_side=40, max_frames=12, max_faces=2000),
+        prior=replace(config.prior, category=NONE),
     )
 
 

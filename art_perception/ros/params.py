@@ -9,13 +9,10 @@ from __future__ import annotations
 import ast
 import inspect
 import itertools
-import math
 import textwrap
 from dataclasses import Field, fields, is_dataclass
 from enum import Enum
-from pathlib import Path
-from types import UnionType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterException, InvalidParameterTypeException, InvalidParameterValueException
@@ -97,7 +94,7 @@ def _descriptor(hint: Any, item: Field[Any], description: str) -> ParameterDescr
         descriptor.additional_constraints = "one of: " + ", ".join(choices)
     if "bounds" in item.metadata:
         low, high = item.metadata["bounds"]
-        if _plain(hint) is int:
+        if hint is int:
             descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=0)]
         else:
             low, high = float(low), float(high)
@@ -107,58 +104,28 @@ def _descriptor(hint: Any, item: Field[Any], description: str) -> ParameterDescr
 
 def choices_of(hint: Any) -> list[str]:
     """Values that a ``Literal`` or ``Enum`` field accepts; empty for other types."""
-    hint = _plain(hint)
     if get_origin(hint) is Literal:
         return [str(value) for value in get_args(hint)]
-    if isinstance(hint, type) and issubclass(hint, Enum):
-        return [str(member.value) for member in hint]
-    return []
+    return [str(member.value) for member in hint] if _is_enum(hint) else []
 
 
 def to_ros(value: Any, hint: Any) -> Any:
-    """Turn a field's value into a parameter value; None becomes NaN, an empty string or an empty array."""
-    plain = _plain(hint)
+    """Turn a field's value into a parameter value."""
     if isinstance(value, Enum):
         return value.value
-    if value is None:
-        return _none_of(plain)
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, tuple | list):
+    if isinstance(value, tuple):
         return list(value)
     if isinstance(value, bool | int | float | str):
-        return float(value) if plain is float else value
+        return float(value) if hint is float else value
     raise TypeError(f"a config field of type {hint} cannot be a ROS parameter")
 
 
 def from_ros(value: Any, hint: Any) -> Any:
     """Inverse of :func:`to_ros`."""
-    plain = _plain(hint)
-    if plain is not hint and (value is None or value == "" or _is_empty(value)):
-        return None
-    if get_origin(plain) is tuple or plain is tuple:
+    if get_origin(hint) is tuple:
         return tuple(value)
-    if isinstance(plain, type) and issubclass(plain, Enum | Path):
-        return plain(value)
-    return value
+    return hint(value) if _is_enum(hint) else value
 
 
-def _plain(hint: Any) -> Any:
-    """Strip ``| None`` from a type."""
-    if get_origin(hint) in (Union, UnionType):
-        kept = [arg for arg in get_args(hint) if arg is not type(None)]
-        if len(kept) == 1:
-            return kept[0]
-    return hint
-
-
-def _none_of(plain: Any) -> Any:
-    if plain is float or plain is int:
-        return math.nan
-    return [] if get_origin(plain) is tuple else ""
-
-
-def _is_empty(value: Any) -> bool:
-    if isinstance(value, float):
-        return math.isnan(value)
-    return hasattr(value, "__len__") and len(value) == 0
+def _is_enum(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Enum)

@@ -1,7 +1,8 @@
 """Watch a moving object, and turn what was seen into a URDF: robot_description, parts and markers.
 
 While frames come, a quick look tells how far something has moved. As soon as that is enough an early estimate is
-published, and again when much more has moved; the complete one follows when the motion or the clip has ended.
+published, and again when much more has moved; the complete one follows when the motion or the clip has ended. When
+the object's category is known, its shape prior stands in until something has moved.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from art_perception.estimation.onset import largest_motion, no_motion
 from art_perception.io.atomic import atomic_directory
 from art_perception.io.results import Result
 from art_perception.pipeline import Config, Reconstruction, reconstruct
+from art_perception.prior import NONE
 from art_perception.ros import diagnostics
 from art_perception.ros.camera import Arrival, CameraInput
 from art_perception.ros.clip import Clip
@@ -169,12 +171,17 @@ class ReconstructNode(Node):
             self._finish_clip()
 
     def _finish_clip(self) -> None:
-        if self._found is None:
-            self.get_logger().info(f"nothing found in {self._clip.span_s:.0f} s of images; starting over")
+        if not self._measured:
+            self.get_logger().info(f"nothing moved in {self._clip.span_s:.0f} s of images; starting over")
             self._clear()
         else:
             self._enabled = False
             self.get_logger().info("enough seen; call ~/enable to go on or ~/reset to start over")
+
+    @property
+    def _measured(self) -> bool:
+        """Whether there is an estimate that is more than the shape prior's."""
+        return self._found is not None and not self._found.guessed
 
     def _look(self) -> None:
         """Let the worker see how far something has moved."""
@@ -221,10 +228,17 @@ class ReconstructNode(Node):
             job.done.set_result(outcome)
 
     def _see(self, job: Job) -> None:
-        """Look how far something has moved; if that is enough, make an early estimate."""
+        """Look how far something has moved; if that is enough, make an early estimate, else ask the prior once."""
         job.clip.add(largest_motion(job.window, self._pipeline.segment, self._pipeline.flow), job.span_s)
         if job.clip.has_moved(self._config.growth):
             self._early(job)
+        elif self._found is None and self._pipeline.prior.category != NONE and not job.clip.guessed:
+            job.clip.guessed = True
+            self._take(job, Found(self._guess(job), job.span_s, job.clip.seen, complete=False))
+
+    def _guess(self, job: Job) -> Reconstruction:
+        """What the shape prior makes of a single frame."""
+        return self._reconstruct(job, thinned(job.window, 1), self._pipeline)
 
     def _early(self, job: Job) -> None:
         """Publish an estimate from part of the window if all its joints are sure."""
@@ -240,7 +254,7 @@ class ReconstructNode(Node):
 
     def _complete(self, job: Job) -> str:
         """Publish an estimate from the whole window, and an early one before it when there is nothing yet."""
-        if self._found is None:
+        if not self._measured:
             self._early(job)
         made = self._reconstruct(job, job.window, self._pipeline)
         self._problem = ""
@@ -291,12 +305,13 @@ class ReconstructNode(Node):
         stamps_s = np.array([frame.stamp_s for frame in made.window.frames])
         seconds = {**made.seconds, "total": sum(made.seconds.values())}
         fixed_frame, source = made.window.fixed_frame, self._camera.color_topic
-        result = Result(fixed_frame, source, made.object.joints, stamps_s, made.motion.q, seconds)
+        result = Result(fixed_frame, source, made.object.joints, stamps_s, made.motion.q, seconds, prior=made.prior)
         return (write_folder if found.complete else write_data)(work, made, result)
 
     def _describe(self, found: Found) -> str:
         count = len(found.reconstruction.object.joints)
-        return f"{count} joint(s) in {self._folder.resolve() / URDF_FILE}{'' if found.complete else ' (early)'}"
+        kind = " (from the shape prior alone)" if found.guessed else "" if found.complete else " (early)"
+        return f"{count} joint(s) in {self._folder.resolve() / URDF_FILE}{kind}"
 
     async def _on_save(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Use all frames seen; answer with the last attempt when it had as many, rather than replace its result."""
@@ -347,6 +362,8 @@ class ReconstructNode(Node):
             return diagnostics.WARN, self._problem
         if not self._enabled:
             return diagnostics.OK, "paused"
+        if self._found is not None and self._found.guessed:
+            return diagnostics.OK, "guess of the shape prior; move a part to have it measured"
         if self._found is not None:
             return diagnostics.OK, "object found" if self._found.complete else "early estimate; keep moving the part"
         return diagnostics.OK, f"collecting frames: seen {self._clip.seen}"

@@ -48,10 +48,11 @@ _BLUE = (180, 90, 20)
 
 
 def append_row(path: Path, row: Mapping[str, float]) -> None:
-    """Add a row to the CSV; the first row fixes the columns."""
+    """Add a row to the CSV; the first row fixes the columns, and what others a later one has is left out."""
     new = not path.exists()
+    columns = list(row) if new else path.read_text(encoding="utf-8").partition("\n")[0].split(",")
     with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(row), lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
         if new:
             writer.writeheader()
         writer.writerow({name: value if isinstance(value, int) else f"{value:.6g}" for name, value in row.items()})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,18 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from art_perception.data.clouds import CloudsConfig, choose, draw_shapes
+from art_perception.data.clouds import CloudsConfig, choose, draw_shapes, one_of_each
 from art_perception.data.partial import ViewsConfig
 from art_perception.data.shape_bank import ShapeBank
-from art_perception.errors import UsageError
+from art_perception.errors import CheckpointError, UsageError
 from art_perception.geometry.lie import exp_so3
-from art_perception.models.checkpoint import fingerprint, load_kinematic_vae, save_latent_network
+from art_perception.models.checkpoint import fingerprint, load_latent_network
 from art_perception.models.kinematic_vae import KinematicVae
 from art_perception.models.latent_diffusion import FastSamplerConfig, LatentNetwork, LatentNetworkConfig, losses
 from art_perception.train.curve import LATENT_PANELS
 from art_perception.train.pose import see
-from art_perception.train.stage import BatchOptimisation, Stage, train_stage
-from art_perception.train.validate_latent import Gallery, surfaces, validate_latent
+from art_perception.train.run import BatchOptimisation
+from art_perception.train.stage import Stage, Start, started
+from art_perception.train.validate_latent import Gallery, validate_latent
+from art_perception.train.validate_vae import surfaces
 from art_perception.types import ShapeBatch
 
 _CENSUS = 512  # objects whose latents give mean and spread
@@ -70,43 +71,52 @@ class Example:
     z: Tensor
 
 
-def train_latent(
+def latent_stage(
     recipe: LatentRecipe,
-    prior_file: Path,
+    prior: KinematicVae,
     training: ShapeBank,
     held_out: ShapeBank,
-    out: Path,
     device: str,
-    report: Callable[[dict[str, float]], None] | None = None,
-) -> Path:
-    """Train, or continue the run in ``out``, which gets ``latent.safetensors``; see :func:`train_stage`.
+    start: Start[LatentNetwork] | None = None,
+) -> Stage[LatentNetwork, Example]:
+    """What :func:`train_stage` needs to train the latent diffusion of a shape prior; see :func:`vae_stage`.
 
     Raises:
-        CheckpointError: ``prior_file`` is no shape prior; what :func:`train_stage` raises, another prior included.
         UsageError: the latent cannot be cut into as many tokens as the recipe says.
     """
-    prior = load_kinematic_vae(prior_file)[0].to(device).requires_grad_(False)
+    prior = prior.to(device).requires_grad_(False)
     recipe = _sized(recipe, prior)
     own = fingerprint(prior)
     gallery = _gallery(held_out, recipe, prior, device)
-    stage = Stage(
+    return Stage(
         name="latent",
         unit="views",
         recipe=recipe,
         objects=[*training.names.tolist(), f"prior {own}"],  # a run continues only with the prior it began with
         sources=training.sources.tolist(),
+        batch=recipe.train.batch,
         fresh=lambda: _fresh(recipe, training, prior, own),
-        draw=lambda rng: _example(training, recipe, prior, rng, device),
+        start=start,
+        draw=lambda _, rng: [_example(training, recipe, prior, rng, device)],
         losses=lambda model, seen, generator: losses(
             model, seen.cloud, seen.category, seen.z, recipe.train.draws, generator
         ),
         validate=lambda model: validate_latent(model, prior, gallery, recipe.sampler, _GALLERY_VOXELS),
         panels=LATENT_PANELS,
-        save=lambda path, weights, about: save_latent_network(
-            path, weights, recipe.model, prior.categories, own, about
-        ),
     )
-    return train_stage(stage, out, device, report)
+
+
+def start_latent(path: Path, recipe: LatentRecipe, prior: KinematicVae) -> Start[LatentNetwork]:
+    """Weights to begin with, which know mean and spread of the latents they were trained on.
+
+    Raises:
+        CheckpointError: ``path`` holds no latent diffusion, or one of other sizes or of another prior.
+        UsageError: the latent cannot be cut into as many tokens as the recipe says.
+    """
+    model, about = load_latent_network(path)
+    if model.prior != fingerprint(prior):
+        raise CheckpointError(f"{path} was trained with another shape prior: give that one as --vae")
+    return started(path, model, about, _sized(recipe, prior).model, prior.categories)
 
 
 def _sized(recipe: LatentRecipe, prior: KinematicVae) -> LatentRecipe:
@@ -145,7 +155,7 @@ def disturbed(canonical: Tensor, config: DisturbanceConfig, rng: np.random.Gener
 def _gallery(bank: ShapeBank, recipe: LatentRecipe, prior: KinematicVae, device: str) -> Gallery:
     """One held-out object per category: the same ones, seen the same way, every time."""
     rng = np.random.default_rng(80)
-    index = np.array([np.flatnonzero(bank.category == c)[0] for c in np.unique(bank.category)])
+    index = one_of_each(bank)
     clouds = replace(recipe.clouds, labelled=_GALLERY_POINTS)
     shapes, views = see(bank, index, recipe.views, clouds, rng, device)
     z = true_latents(prior, shapes)

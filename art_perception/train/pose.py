@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import torch
 from art_perception.data.clouds import CloudsConfig, choose, draw_shapes
 from art_perception.data.partial import ViewsConfig, draw_views
 from art_perception.data.shape_bank import ShapeBank
-from art_perception.models.checkpoint import save_pose_network
+from art_perception.models.checkpoint import load_pose_network
 from art_perception.models.pose_diffusion import (
     ObjectState,
     PoseLoss,
@@ -24,12 +23,14 @@ from art_perception.models.pose_diffusion import (
     to_vector,
 )
 from art_perception.train.curve import POSE_PANELS
-from art_perception.train.stage import BatchOptimisation, Stage, train_stage
+from art_perception.train.run import BatchOptimisation
+from art_perception.train.stage import Stage, Start, started
 from art_perception.train.vae import KNOWN
 from art_perception.train.validate_pose import validate_pose
 from art_perception.types import ShapeBatch, ViewBatch
 
 Seen = tuple[ShapeBatch, ViewBatch]
+_NO_CLOUDS = CloudsConfig(points=1, labelled=1, queries=1)
 _CENSUS = 48  # views per category whose states give mean and spread
 
 
@@ -56,34 +57,45 @@ class PoseRecipe:
     train: PoseTrainConfig = field(default_factory=PoseTrainConfig)
 
 
-def train_pose(
+def pose_stage(
     recipe: PoseRecipe,
     training: ShapeBank,
     held_out: ShapeBank,
-    out: Path,
     device: str,
-    report: Callable[[dict[str, float]], None] | None = None,
-) -> Path:
-    """Train, or continue the run in ``out``, which gets ``pose.safetensors``; see :func:`train_stage`."""
-    batches = validation_views(held_out, recipe.train.validation_views, recipe.views, CloudsConfig(1, 1, 1), device)
-    stage = Stage(
+    start: Start[PoseNetwork] | None = None,
+) -> Stage[PoseNetwork, Seen]:
+    """What :func:`train_stage` needs to train the pose and joint diffusion; see :func:`vae_stage`."""
+    batches = validation_views(held_out, recipe.train.validation_views, recipe.views, _NO_CLOUDS, device)
+
+    def draw(_: int, rng: np.random.Generator) -> list[Seen]:
+        return [see(training, choose(training, recipe.train.batch, rng), recipe.views, _NO_CLOUDS, rng, device)]
+
+    return Stage(
         name="pose",
         unit="views",
         recipe=recipe,
         objects=training.names.tolist(),
         sources=training.sources.tolist(),
+        batch=recipe.train.batch,
         fresh=lambda: _fresh(recipe, training),
-        draw=lambda rng: see(
-            training, choose(training, recipe.train.batch, rng), recipe.views, CloudsConfig(1, 1, 1), rng, device
-        ),
+        start=start,
+        draw=draw,
         losses=lambda model, seen, generator: losses(
             model, seen[1].points, seen[0].category, true_state(*seen), recipe.loss, generator
         ),
         validate=lambda model: validate_pose(model, batches, recipe.sampler),
         panels=POSE_PANELS,
-        save=lambda path, weights, about: save_pose_network(path, weights, recipe.model, KNOWN, about),
     )
-    return train_stage(stage, out, device, report)
+
+
+def start_pose(path: Path, recipe: PoseRecipe) -> Start[PoseNetwork]:
+    """Weights to begin with, which know mean and spread of the states they were trained on.
+
+    Raises:
+        CheckpointError: ``path`` holds no pose and joint diffusion, or one of other sizes or categories.
+    """
+    model, about = load_pose_network(path)
+    return started(path, model, about, recipe.model, KNOWN)
 
 
 def see(
@@ -123,7 +135,7 @@ def _fresh(recipe: PoseRecipe, bank: ShapeBank) -> PoseNetwork:
     rng = np.random.default_rng(79)
     for c in np.unique(bank.category):
         index = rng.choice(np.flatnonzero(bank.category == c), _CENSUS)
-        shapes, views = see(bank, index, recipe.views, CloudsConfig(1, 1, 1), rng, "cpu")
+        shapes, views = see(bank, index, recipe.views, _NO_CLOUDS, rng, "cpu")
         _, center, spread = normalised(views.points)
         model.standardise(to_vector(true_state(shapes, views), center, spread), torch.as_tensor(shapes.category))
     return model

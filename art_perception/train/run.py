@@ -1,12 +1,11 @@
-"""What every training run shares: schedule, averaged weights, resuming, stopping in time, several processes."""
+"""The state of a training run: schedule, averaged weights, resuming, several processes."""
 
 from __future__ import annotations
 
 import math
 import os
-import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -14,9 +13,10 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from art_perception.errors import CheckpointError
+from art_perception.models.checkpoint import Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,22 @@ class Optimisation:
     """Stop when the next validation would come later than this; the same call continues from there."""
 
 
+@dataclass(frozen=True, slots=True)
+class BatchOptimisation(Optimisation):
+    """Optimisation."""
+
+    steps: int = 20_000
+    """Optimiser steps of the whole schedule."""
+    decay: float = 0.01
+    """Weight decay."""
+    ema: float = 0.999
+    """Decay of the averaged weights, which are what is validated and saved."""
+    validate_every: int = 500
+    """Steps between validations, each of which saves the state."""
+    batch: int = 16
+    """Objects, or views of them, per step and process."""
+
+
 @dataclass(eq=False)
 class Run:
     """State with the lifetime of a run.
@@ -59,21 +75,11 @@ class Run:
 
     settings: str
     sources: set[str]
-    model: nn.Module
+    model: Network
     average: dict[str, Tensor]
     optimizer: torch.optim.AdamW
     step: int
     seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """Steps between two validations: how many, mean loss terms, seconds in all and for making batches."""
-
-    steps: int
-    terms: dict[str, float]
-    seconds: float
-    rendering: float
 
 
 def world(device: str) -> tuple[int, int]:
@@ -94,7 +100,7 @@ def settings_of(recipe: dict[str, Any], names: Sequence[str], processes: int) ->
     return f"{fields} {processes} processes, objects {zlib.crc32(' '.join(names).encode())}"
 
 
-def begin(model: nn.Module, config: Optimisation, settings: str, sources: Iterable[str]) -> Run:
+def begin(model: Network, config: Optimisation, settings: str, sources: Iterable[str]) -> Run:
     """A run that has not taken a step."""
     optimizer = torch.optim.AdamW(model.parameters(), config.rate, weight_decay=config.decay)
     average = {name: value.detach().clone() for name, value in model.state_dict().items()}
@@ -139,55 +145,13 @@ def save_state(run: Run, path: Path) -> None:
     staging.replace(path)
 
 
-def follow(
-    run: Run,
-    config: Optimisation,
-    device: str,
-    advance: Callable[[], tuple[dict[str, float], float]],
-    settle: Callable[[Interval], None],
-) -> None:
-    """Train until the schedule or the time is over.
-
-    Args:
-        run: state to advance.
-        config: schedule and time.
-        device: where the processes agree on the time.
-        advance: takes a step; returns its loss terms and the seconds spent on making batches.
-        settle: called after every ``validate_every`` steps, on the first process only.
-    """
-    begun = time.perf_counter()
-    late = False
-    while run.step < config.steps and not late:
-        interval = _train_on(run, config, advance)
-        if not dist.is_initialized() or dist.get_rank() == 0:
-            settle(interval)
-        ahead = time.perf_counter() - begun + interval.seconds
-        late = _agreed(ahead > 60 * config.max_minutes, device)
-
-
-def _agreed(decision: bool, device: str) -> bool:
+def agreed(decision: bool, device: str) -> bool:
     """The first process's decision."""
     if not dist.is_initialized():
         return decision
     flag = torch.tensor([decision], dtype=torch.uint8, device=device)
     dist.broadcast(flag, 0)
     return bool(flag)
-
-
-def _train_on(run: Run, config: Optimisation, advance: Callable[[], tuple[dict[str, float], float]]) -> Interval:
-    """Take the steps up to the next validation."""
-    begun, first = time.perf_counter(), run.step
-    totals: dict[str, float] = {}
-    rendering = 0.0
-    while run.step == first or (run.step % config.validate_every and run.step < config.steps):
-        terms, spent = advance()
-        rendering += spent
-        for name, value in terms.items():
-            totals[name] = totals.get(name, 0.0) + value
-        run.step += 1
-    seconds, steps = time.perf_counter() - begun, run.step - first
-    run.seconds += seconds
-    return Interval(steps, {name: value / steps for name, value in totals.items()}, seconds, rendering)
 
 
 def prepare(run: Run, config: Optimisation) -> None:
@@ -212,8 +176,3 @@ def schedule(step: int, config: Optimisation) -> float:
         return (step + 1) / config.warmup
     progress = (step - config.warmup) / max(1, config.steps - config.warmup)
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-
-
-def loss_columns(terms: Mapping[str, float]) -> dict[str, float]:
-    """Columns of the curve for the loss and its terms."""
-    return {"loss": sum(terms.values()), **{f"loss_{name}": value for name, value in terms.items()}}

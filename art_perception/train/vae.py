@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from art_perception.data.categories import CATEGORIES
-from art_perception.data.clouds import CloudsConfig, choose, draw_shapes
+from art_perception.data.clouds import CloudsConfig, choose, draw_shapes, one_of_each
 from art_perception.data.shape_bank import ShapeBank
-from art_perception.errors import CheckpointError
-from art_perception.models.checkpoint import load_kinematic_vae, save_kinematic_vae
+from art_perception.models.checkpoint import load_kinematic_vae
 from art_perception.models.kinematic_vae import (
     CategoryInfo,
     KinematicVae,
@@ -21,7 +19,8 @@ from art_perception.models.kinematic_vae import (
     losses,
 )
 from art_perception.train.curve import VAE_PANELS
-from art_perception.train.stage import BatchOptimisation, Stage, train_stage
+from art_perception.train.run import BatchOptimisation
+from art_perception.train.stage import Stage, Start, started
 from art_perception.train.validate_vae import validate_vae
 from art_perception.types import JointType, ShapeBatch
 
@@ -48,57 +47,51 @@ class VaeRecipe:
     train: VaeTrainConfig = field(default_factory=VaeTrainConfig)
 
 
-def train_vae(
+def vae_stage(
     recipe: VaeRecipe,
     training: ShapeBank,
     held_out: ShapeBank,
-    out: Path,
     device: str,
-    start: Path | None = None,
-    report: Callable[[dict[str, float]], None] | None = None,
-) -> Path:
-    """Train, or continue the run in ``out``.
+    start: Start[KinematicVae] | None = None,
+) -> Stage[KinematicVae, ShapeBatch]:
+    """What :func:`train_stage` needs to train the shape prior.
 
     Args:
         recipe: sizes, losses, schedule.
         training: objects to learn from.
         held_out: objects to validate on.
-        out: gets ``vae.safetensors``, ``state.pt``, ``curve.csv`` and ``curve.png``.
         device: ``cpu`` or ``cuda``.
         start: weights to begin with instead of random ones.
-        report: called with every row of the curve, on the first process.
-
-    Returns:
-        Path of the averaged weights.
-
-    Raises:
-        CheckpointError: ``out`` holds a run of another recipe, other objects or another number of processes, or a
-            damaged state; or ``start`` holds another network.
     """
     batches, gallery = _validation(held_out, recipe, device)
-    sources = {*training.sources.tolist(), *(_start(start, recipe)[1] if start else ())}
-    stage = Stage(
+
+    def draw(_: int, rng: np.random.Generator) -> list[ShapeBatch]:
+        return [draw_shapes(training, choose(training, recipe.train.batch, rng), recipe.clouds, rng, device)]
+
+    return Stage(
         name="vae",
         unit="objects",
         recipe=recipe,
         objects=training.names.tolist(),
-        sources=sources,
-        fresh=lambda: _start(start, recipe)[0] if start else KinematicVae(recipe.model, KNOWN),
-        draw=lambda rng: draw_shapes(training, choose(training, recipe.train.batch, rng), recipe.clouds, rng, device),
+        sources=training.sources.tolist(),
+        batch=recipe.train.batch,
+        fresh=lambda: KinematicVae(recipe.model, KNOWN),
+        start=start,
+        draw=draw,
         losses=lambda model, batch, generator: losses(model, batch, recipe.loss, generator),
         validate=lambda model: validate_vae(model, batches, gallery, _GALLERY_VOXELS),
         panels=VAE_PANELS,
-        save=lambda path, weights, told: save_kinematic_vae(path, weights, recipe.model, KNOWN, told),
     )
-    return train_stage(stage, out, device, report)
 
 
-def _start(path: Path, recipe: VaeRecipe) -> tuple[KinematicVae, list[str]]:
-    """Weights to begin with, and the sources they have seen."""
+def start_vae(path: Path, recipe: VaeRecipe) -> Start[KinematicVae]:
+    """Weights to begin with.
+
+    Raises:
+        CheckpointError: ``path`` holds no shape prior, or one of other sizes or categories.
+    """
     model, about = load_kinematic_vae(path)
-    if (model.config, model.categories) != (recipe.model, KNOWN):
-        raise CheckpointError(f"{path} holds a network of other sizes: choose the preset it was trained with")
-    return model.train(), about.get("sources", [])
+    return started(path, model, about, recipe.model, KNOWN)
 
 
 def _validation(bank: ShapeBank, recipe: VaeRecipe, device: str) -> tuple[list[ShapeBatch], ShapeBatch]:
@@ -106,9 +99,8 @@ def _validation(bank: ShapeBank, recipe: VaeRecipe, device: str) -> tuple[list[S
     rng = np.random.default_rng(77)
     index = choose(bank, recipe.train.validation_objects, rng)
     chunks = np.array_split(index, max(1, len(index) // 16))
-    meshed = np.array([np.flatnonzero(bank.category == c)[0] for c in np.unique(bank.category)])
     gallery = CloudsConfig(points=recipe.clouds.points, labelled=_GALLERY_POINTS, queries=1)
     return (
         [draw_shapes(bank, chunk, recipe.clouds, rng, device) for chunk in chunks],
-        draw_shapes(bank, meshed, gallery, rng, device),
+        draw_shapes(bank, one_of_each(bank), gallery, rng, device),
     )

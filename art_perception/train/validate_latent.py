@@ -9,12 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from art_perception.eval.metrics import chamfer_l1
-from art_perception.geometry.kinematics import placed
-from art_perception.geometry.mesh import merged, sample_surface
 from art_perception.models.kinematic_vae import KinematicVae
 from art_perception.models.latent_diffusion import FastSamplerConfig, LatentNetwork, sample_latents
-from art_perception.train.validate_vae import posed_parts
+from art_perception.train.validate_vae import chamfer_or_worst, surfaces
 from art_perception.types import ShapeBatch
 
 
@@ -50,19 +47,7 @@ def validate_latent(
     ours, own = surfaces(prior, gallery.shapes, z, voxels), gallery.own
     true = list(gallery.shapes.points.cpu().numpy())
     pairs = {"chamfer": (ours, true), "chamfer_own": (ours, own), "chamfer_prior": (own, true)}
-    scores = {name: float(np.mean([_chamfer(*p) for p in zip(*pair, strict=True)])) for name, pair in pairs.items()}
+    scores = {
+        name: float(np.mean([chamfer_or_worst(*p) for p in zip(*pair, strict=True)])) for name, pair in pairs.items()
+    }
     return scores | {"latent": float(((z - gallery.z) / model.std).square().mean().sqrt())}
-
-
-@torch.no_grad()
-def surfaces(prior: KinematicVae, shapes: ShapeBatch, z: Tensor, voxels: int) -> list[np.ndarray]:
-    """Points (P, 3) of what latents decode to, as many as the truth has; none for what decodes to nothing."""
-    shape = prior.decode(z, shapes.category)
-    D = placed(shape.joints.twists, shapes.q).cpu().numpy().astype(float)
-    meshes = [merged(posed_parts(prior, shape, b, D[b], voxels)) for b in range(len(z))]
-    count = shapes.points.shape[1]
-    return [sample_surface(mesh, count, np.random.default_rng(b)) for b, mesh in enumerate(meshes)]
-
-
-def _chamfer(points: np.ndarray, true: np.ndarray) -> float:
-    return chamfer_l1(points, true) if len(points) and len(true) else 1000.0

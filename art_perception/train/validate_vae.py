@@ -34,12 +34,9 @@ def validate_vae(
         SDF error (units x 1000, within ``FAR``), mean IoU of parts, joint state in % of its range, joint axis in
         degrees, Chamfer distance of whole objects (units x 1000; its floor is the samples' spacing).
     """
-    model.eval()
     rows = [_scores(model, batch) for batch in batches]
     scores = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-    scores["chamfer"] = float(np.mean(chamfers(model, gallery, voxels)))
-    model.train()
-    return scores
+    return scores | {"chamfer": float(np.mean(chamfers(model, gallery, voxels)))}
 
 
 def _scores(model: KinematicVae, batch: ShapeBatch) -> dict[str, float]:
@@ -78,17 +75,25 @@ def chamfers(model: KinematicVae, batch: ShapeBatch, resolution: int) -> list[fl
     ones. An object that decodes to nothing counts 1000.
     """
     z, _ = model.encode(batch.cloud, batch.cloud_label, batch.q_cloud, batch.category)
+    found = surfaces(model, batch, z, resolution)
+    return [chamfer_or_worst(points, true) for points, true in zip(found, batch.points.cpu().numpy(), strict=True)]
+
+
+def chamfer_or_worst(points: np.ndarray, true: np.ndarray) -> float:
+    """Chamfer-L1 x 1000; 1000 when there are no points."""
+    return chamfer_l1(points, true) if len(points) and len(true) else 1000.0
+
+
+@torch.no_grad()
+def surfaces(model: KinematicVae, batch: ShapeBatch, z: Tensor, resolution: int) -> list[np.ndarray]:
+    """Points (P, 3) of what latents decode to at ``q``, as many as the truth has; none for what decodes to nothing."""
     shape = model.decode(z, batch.category)
     D = placed(shape.joints.twists, batch.q).cpu().numpy().astype(float)
-    out = []
-    for b, true in enumerate(batch.points.cpu().numpy()):
-        mesh = merged(posed_parts(model, shape, b, D[b], resolution))
-        points = sample_surface(mesh, len(true), np.random.default_rng(b))
-        out.append(chamfer_l1(points, true) if len(points) else 1000.0)
-    return out
+    meshes = [merged(_posed_parts(model, shape, b, D[b], resolution)) for b in range(len(z))]
+    return [sample_surface(mesh, batch.points.shape[1], np.random.default_rng(b)) for b, mesh in enumerate(meshes)]
 
 
-def posed_parts(model: KinematicVae, shape: Shape, b: int, D: np.ndarray, resolution: int) -> list[Mesh]:
+def _posed_parts(model: KinematicVae, shape: Shape, b: int, D: np.ndarray, resolution: int) -> list[Mesh]:
     """Meshes of the parts of decoded object b, moved by D (K, 4, 4)."""
     present = shape.present[b].nonzero()[:, 0].tolist()
     return [transformed(extract_part(model, shape, b, k, resolution), D[k]) for k in present]

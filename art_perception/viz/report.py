@@ -53,6 +53,12 @@ def write_report(folder: Path, reconstruction: Reconstruction, result: Result, l
 def warnings_of(reconstruction: Reconstruction, result: Result) -> list[str]:
     """List in plain sentences what should not be trusted: weak joints, unseen surfaces, lost frames."""
     out = []
+    use = result.prior
+    if use.used == "all":
+        out.append(
+            f"Nothing moved, so parts, joints and joint values are those of a typical {use.category}, fitted to one "
+            f"view; it agrees with {use.score or 0:.0%} of what was measured. The reason: {use.reason}."
+        )
     for joint in result.joints:
         if not joint.valid:
             out.append(
@@ -82,6 +88,7 @@ def _header(reconstruction: Reconstruction, result: Result) -> str:
         (f"{window.stamps_s[-1]:.1f} s", "window"),
         (f"{total:.1f} s", "run time"),
         (escape(result.fixed_frame), "fixed frame"),
+        *([(escape(result.prior.category), "shape prior")] if result.prior.used != "none" else []),
     ]
     items = "".join(f'<span class="chip"><b>{value}</b> {what}</span>' for value, what in chips)
     title = f"<h1>{escape(reconstruction.object.name)}</h1><p>{escape(result.source)}</p>"

@@ -1,0 +1,159 @@
+"""Fit of the shape prior to what was measured: the diffusion's hypotheses, refined in rounds (KineDiff3D, section 3.4).
+
+Every round draws the latents anew from the cloud as the current poses canonicalise it, keeps those that cost less,
+descends (estimation/refine.py), and lets the cheapest hypotheses go on, with more points. Hypotheses that look alike do
+not go on together, so that two readings of a view (a door hinged left or right, a box turned by a quarter) compete to
+the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from art_perception.estimation.refine import Decode, ExpectedSize, cheaper, cost, refine
+from art_perception.estimation.terms import Decoded, Evidence, Hypotheses, TermWeights, part_distances, surface
+from art_perception.geometry.rotations import rotation_angle
+from art_perception.models.census import Census
+from art_perception.models.expectation import Whitening, whitening
+from art_perception.models.kinematic_vae import PARTS, KinematicVae
+from art_perception.models.latent_diffusion import FastSamplerConfig, LatentNetwork, sample_latents
+from art_perception.models.pose_diffusion import ObjectState, PoseNetwork
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Networks:
+    """The three networks, which know the same categories, and the census of the objects they learnt from."""
+
+    prior: KinematicVae
+    pose: PoseNetwork
+    latent: LatentNetwork
+    census: Census
+
+
+@dataclass(frozen=True, slots=True)
+class FitConfig:
+    """Rounds of refinement."""
+
+    rounds: int = 4
+    """How many; 0 = the diffusion's answer as it is."""
+    points: tuple[int, ...] = (96, 192, 384, 512)
+    """Points in every round, surface and free space each; the last one counts for later rounds too."""
+    steps: tuple[int, ...] = (12, 20, 30, 40)
+    """Gradient steps in every round."""
+    keep: tuple[int, ...] = (8, 4, 2, 2)
+    """Hypotheses that go on after every round."""
+    rate: float = 0.02
+    """Peak learning rate."""
+    least_size_std: float = 0.1
+    """Least standard deviation of the logarithm of the size that the hypotheses are believed."""
+    rarity: float = 0.001
+    """Cost of a rotation that the diffusion draws e times more rarely."""
+    weights: TermWeights = field(default_factory=TermWeights)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fit:
+    """Hypotheses that went through all rounds, none like another, the cheapest first.
+
+    Attributes:
+        guesses: H of them; cost: (H,) what they cost; z: (H, Dz) their latents.
+        decoded: the objects they stand for.
+        residual: (H,) mean distance of the measured points from their surfaces, canonical units.
+    """
+
+    guesses: Hypotheses
+    cost: Tensor
+    z: Tensor
+    decoded: Decoded
+    residual: Tensor
+
+
+_KERNEL_RAD = 0.5  # about what a diffusion trained for an hour is off by
+_ALIKE_RAD, _ALIKE_VALUE = 0.35, 0.3  # hypotheses closer than this in rotation and joint values are one
+
+
+def fit(
+    networks: Networks, category: int, evidence: Evidence, states: ObjectState, latent: FastSamplerConfig,
+    config: FitConfig, generator: torch.Generator,
+) -> Fit:  # fmt: skip
+    """Find poses, joint values and latents that explain the evidence.
+
+    Args:
+        networks: what hypotheses come from.
+        category: index of the category.
+        evidence: one frame, in the optical frame of a camera that looks at the object.
+        states: (H,) the diffusion's hypotheses for it.
+        latent: how latents are drawn.
+        config: rounds, at least one.
+        generator: of all draws.
+    """
+    white = whitening(networks.census, category)
+    decode = decoder(networks.prior, category, white)
+    log_size = states.size.log()
+    expected = ExpectedSize(float(log_size.median()), max(float(log_size.std()), config.least_size_std))
+    u = torch.zeros(len(states.size), networks.prior.config.latent)
+    guess, each = Hypotheses(states.R, states.t, states.size, states.amount[:, None], u), log_size
+    for r in range(config.rounds):
+        last = min(r, len(config.points) - 1)
+        thin = evidence.thinned(config.points[last], generator)
+        drawn = _redrawn(guess, networks.latent, category, white, evidence.points, latent, generator)
+        with torch.no_grad():
+            old, new = (cost(g, decode, thin, expected, config.weights) for g in (guess, drawn))
+        guess, _ = cheaper(drawn, new, guess, old)
+        guess, each = refine(guess, decode, thin, expected, config.weights, config.steps[last], config.rate)
+        each = each + config.rarity * _rarity(guess.R, states.R)
+        kept = _distinct(guess, each, config.keep[last])
+        guess, each = guess.pick(kept), each[kept]
+    with torch.no_grad():
+        decoded = decode(guess.u)
+        residual = surface(part_distances(guess, decoded, evidence.points), evidence.part, config.weights.reach)
+    return Fit(guess, each, white.latent(guess.u), decoded, residual)
+
+
+def decoder(prior: KinematicVae, category: int, white: Whitening) -> Decode:
+    """What the shape prior makes of whitened latents of a category."""
+
+    def decode(u: Tensor) -> Decoded:
+        shape = prior.decode(white.latent(u), torch.full((len(u),), category))
+        rows = shape.present.flatten().nonzero()[:, 0]
+
+        def distance(points: Tensor) -> Tensor:
+            found = prior.part_distance(shape, rows, points.flatten(0, 1)[rows])
+            size = (len(u) * PARTS, points.shape[2])
+            return found.new_full(size, torch.inf).index_copy(0, rows, found).unflatten(0, (-1, PARTS))
+
+        joints = shape.joints
+        upper = joints.upper * shape.present[:, 1:]
+        return Decoded(joints.axis, joints.origin, prior.categories[category].revolute, joints.twists, upper, distance)
+
+    return decode
+
+
+def _redrawn(
+    guess: Hypotheses, latent: LatentNetwork, category: int, white: Whitening, points: Tensor,
+    sampler: FastSamplerConfig, generator: torch.Generator,
+) -> Hypotheses:  # fmt: skip
+    """The guesses with latents that the diffusion draws for the cloud as each of them canonicalises it."""
+    clouds = guess.canonical(points)[:, 0]
+    z = sample_latents(latent, clouds, torch.full((len(clouds),), category), sampler, generator)
+    return Hypotheses(guess.R, guess.t, guess.size, guess.q, white.whitened(z))
+
+
+def _rarity(R: Tensor, drawn: Tensor) -> Tensor:
+    """Minus the logarithm (H,) of the density of drawn rotations (D, 3, 3) at rotations (H, 3, 3)."""
+    near = (-(rotation_angle(R[:, None], drawn[None]) / _KERNEL_RAD).square()).exp()
+    return -near.mean(1).clamp(min=1 / len(drawn)).log()
+
+
+def _distinct(guess: Hypotheses, cost: Tensor, keep: int) -> Tensor:
+    """Indices of at most ``keep`` hypotheses, cheapest first, none like a cheaper one."""
+    alike = rotation_angle(guess.R[:, None], guess.R[None]) < _ALIKE_RAD
+    alike = alike & ((guess.q[:, None] - guess.q[None]).abs().amax((-1, -2)) < _ALIKE_VALUE)
+    chosen: list[int] = []
+    for h in cost.argsort().tolist():
+        if len(chosen) < keep and not alike[h, chosen].any():
+            chosen.append(h)
+    return torch.tensor(chosen)
