@@ -16,7 +16,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from art_perception.estimation.measured import Oriented
-from art_perception.geometry.voxels import Distance, Grid, near_surface, refine, surface
+from art_perception.geometry.voxels import Distance, Grid, near_surface, surface
 
 Prior = Callable[[int, np.ndarray], np.ndarray]
 """Signed distance (N,) metres, negative inside, of points (N, 3) in the fixed frame at zero joint values to a part.
@@ -36,6 +36,9 @@ class PriorFillConfig:
     """Samples along the longest side when the prior's extent is looked for."""
     max_shift: float = 0.08
     """Largest distance to the measured surface that is bent away, in diagonals; further off the prior stays."""
+    usual_gap: float = 0.015
+    """Distance to the measured surface, in diagonals, beyond which a place counts less and less: few places that are
+    far off have a wrong label, many are a prior that is off."""
     scales: tuple[float, ...] = (0.5, 0.15, 0.05)
     """Widths of the displacements, in diagonals, one after the other."""
     normal_weight: float = 0.1
@@ -99,8 +102,9 @@ def bent_field(distance: Distance, grid: Grid, measured: Oriented, size_m: float
     for scale in config.scales:
         moved = Oriented(own.points + _at(shift, coarse, own.points).T, own.normals)
         gap = _gaps(places, moved, size_m, config)
-        shift = shift + _smooth_shift(places, gap, coarse, scale * size_m, config.stiffness)
-    return Bent(_bent(field, grid, shift), agreement)
+        weight = (1 + (gap / (config.usual_gap * size_m)) ** 2) ** -2.0
+        shift = shift + _smooth_shift(places, gap, weight, coarse, scale * size_m, config.stiffness)
+    return Bent(near_surface(lambda x: distance((x - _at(shift, coarse, x).T).astype(np.float32)), grid), agreement)
 
 
 def _gaps(places: Oriented, surface_points: Oriented, size_m: float, config: PriorFillConfig) -> np.ndarray:
@@ -114,16 +118,18 @@ def _gaps(places: Oriented, surface_points: Oriented, size_m: float, config: Pri
     return np.where(fits, (apart * places.normals).sum(-1), np.nan)
 
 
-def _smooth_shift(places: Oriented, gap: np.ndarray, grid: Grid, sigma_m: float, stiffness: float) -> np.ndarray:
-    """Displacements (3, X, Y, Z) on a grid that close the gaps nearby, by local least squares.
+def _smooth_shift(
+    places: Oriented, gap: np.ndarray, weight: np.ndarray, grid: Grid, sigma_m: float, stiffness: float
+) -> np.ndarray:
+    """Displacements (3, X, Y, Z) on a grid that close the gaps (N,) nearby, by local least squares.
 
     A gap tells the displacement along one normal alone: ``sum w (n u - gap)^2 + e |u|^2`` is least at every sample,
-    with Gaussian weights w of the distance.
+    w being the ``weight`` (N,) of a place and a Gaussian of its distance.
     """
     known = np.isfinite(gap)
-    n, gap = places.normals[known], gap[known]
+    n, gap, weight = places.normals[known], gap[known], weight[known, None]
     index = grid.flat_index(places.points[known])
-    terms = np.concatenate([n[:, [0, 0, 0, 1, 1, 2]] * n[:, [0, 1, 2, 1, 2, 2]], n * gap[:, None]], 1)
+    terms = weight * np.concatenate([n[:, [0, 0, 0, 1, 1, 2]] * n[:, [0, 1, 2, 1, 2, 2]], n * gap[:, None]], 1)
     count = int(np.prod(grid.shape))
     sigma = sigma_m / grid.voxel_m
     sums = np.stack([np.bincount(index, t, count).reshape(grid.shape) for t in terms.T])
@@ -144,10 +150,3 @@ def _normals_at(field: np.ndarray, grid: Grid, points: np.ndarray) -> np.ndarray
     """Unit gradient (N, 3) of a field at points (N, 3)."""
     gradient = _at(np.stack(np.gradient(field)), grid, points).T
     return gradient / np.maximum(np.linalg.norm(gradient, axis=-1, keepdims=True), 1e-9)
-
-
-def _bent(field: np.ndarray, grid: Grid, shift: np.ndarray) -> np.ndarray:
-    """A field moved by displacements (3, ...) that are given on ``grid.coarser(4)``."""
-    source = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in grid.shape), indexing="ij"))
-    source -= np.stack([refine(s, 4, grid.shape) for s in shift]) / grid.voxel_m
-    return ndimage.map_coordinates(field, source, order=1, mode="nearest")
