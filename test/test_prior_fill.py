@@ -111,6 +111,13 @@ def test_a_part_the_prior_does_not_know_is_filled_as_without(scene):
     assert np.array_equal(known.visual.vertices, plain.visual.vertices)
 
 
+def test_a_prior_that_contradicts_what_was_measured_is_refused(scene, caplog):
+    wrong = (BODY[0] + [0, 0, 0.25], BODY[1] * [1.6, 1.6, 0.2])  # a lid that floats where the body was seen to end
+    base = fuse_parts(*scene, None, prior_of(wrong, DOOR))[0]
+    assert error(base.visual, BODY) < 2 * VOXEL
+    assert "part 'base' is not completed: the prior fits" in caplog.text
+
+
 def test_no_piece_of_a_prior_floats(scene):
     speck = (BODY[0] - [0.25, 0, 0.1], np.full(3, 0.05))  # behind the body, where no ray could prove it wrong
 
@@ -133,15 +140,45 @@ def test_a_bent_prior_passes_through_the_measured_points():
     front = points[:, 0] > -0.1  # all but the back
     met = Oriented(points[front], normals[front])
     bent = bent_field(lambda x: box_distance(x, off), grid, met, float(np.linalg.norm(size)), PriorFillConfig())
-    at = ndimage.map_coordinates(bent, ((met.points - grid.origin) / grid.voxel_m).T, order=1)
+    at = ndimage.map_coordinates(bent.field, ((met.points - grid.origin) / grid.voxel_m).T, order=1)
     before = np.abs(box_distance(met.points, off))
     assert np.abs(at).mean() < 0.2 * before.mean()
-    assert error(surface(bent, grid), true) < 0.012
+    assert bent.agreement == 1
+    assert error(surface(bent.field, grid), true) < 0.012
 
 
 def test_without_measured_points_a_prior_stays_as_it_is():
     size = np.array([0.3, 0.4, 0.5])
     grid = grid_around(np.stack([-size / 2, size / 2]), 0.006, 0.05)
     nothing = Oriented(np.zeros((0, 3)), np.zeros((0, 3)))
-    field = bent_field(lambda x: box_distance(x, (np.zeros(3), size)), grid, nothing, 1.0, PriorFillConfig())
-    assert error(surface(field, grid), (np.zeros(3), size)) < 0.004
+    bent = bent_field(lambda x: box_distance(x, (np.zeros(3), size)), grid, nothing, 1.0, PriorFillConfig())
+    assert error(surface(bent.field, grid), (np.zeros(3), size)) < 0.004
+
+
+BOARD = (np.zeros(3), np.array([0.4, 0.3, 0.01]))
+
+
+def bent_board(prior, met):
+    """Mesh of a board of two voxels, bent to what was measured."""
+    grid = grid_around(np.stack([-BOARD[1] / 2, BOARD[1] / 2]), 0.005, 0.04)
+    return surface(bent_field(lambda x: box_distance(x, prior), grid, met, 0.5, PriorFillConfig()).field, grid)
+
+
+def top_of(box, count=3000):
+    points, normals = sample_oriented(box_mesh(*box), count, np.random.default_rng(0))
+    up = normals[:, 2] > 0.5
+    return Oriented(points[up], normals[up])
+
+
+def test_a_bent_board_keeps_its_thickness():
+    board = bent_board((BOARD[0] + [0, 0, 0.0073], BOARD[1]), top_of(BOARD))
+    assert signed_volume(board) == pytest.approx(np.prod(BOARD[1]), rel=0.1)
+    assert error(board, BOARD) < 0.003
+
+
+def test_few_wrong_labels_do_not_move_a_prior():
+    met, rng = top_of(BOARD), np.random.default_rng(1)
+    few = len(met.points) // 10
+    stray = Oriented(rng.uniform([0.17, -0.15, -0.005], [0.175, 0.15, 0.005], (few, 3)), np.tile([1.0, 0, 0], (few, 1)))
+    both = Oriented(np.concatenate([met.points, stray.points]), np.concatenate([met.normals, stray.normals]))
+    assert error(bent_board(BOARD, both), BOARD) < 0.006  # the rim seems to lie 30 mm further in

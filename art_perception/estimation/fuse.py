@@ -129,11 +129,10 @@ def _fuse_part(
     measured = measure(points, grid, label, views, truncation_m, config.min_share)
     met = oriented(measured, grid, truncation_m)
     free = _free_space(grid, views, label, config)
-    if completion is None:
-        weight, fill = measured.surface, _box_fill(grid, measured, free, truncation_m)
-    else:
-        fill = _prior_fill(grid, met, completion, free, truncation_m, config.prior)
-        weight = measured.surface + PRIOR_WEIGHT * (np.abs(fill) < 0.5)
+    fill = None if completion is None else _prior_fill(name, grid, met, completion, free, truncation_m, config.prior)
+    weight = measured.surface if fill is None else measured.surface + PRIOR_WEIGHT * (np.abs(fill) < 0.5)
+    if fill is None:
+        fill = _box_fill(grid, measured, free, truncation_m)
     field = _with_sheets(_closed(measured.field, fill), measured.shell)
     mesh = smoothed(surface(tidy(field, weight, config.min_share), grid), 6)
     mesh = simplified(mesh, 0.1 * grid.voxel_m, config.max_faces)
@@ -160,11 +159,24 @@ def _box_fill(grid: Grid, measured: Measured, free: np.ndarray, truncation_m: fl
 
 
 def _prior_fill(
-    grid: Grid, met: Oriented, completion: _Completion, free: np.ndarray, truncation_m: float, config: PriorFillConfig
-) -> np.ndarray:
-    """Field of the unmeasured space: the prior, bent to meet the measured surface, where no ray has passed."""
+    name: str,
+    grid: Grid,
+    met: Oriented,
+    completion: _Completion,
+    free: np.ndarray,
+    truncation_m: float,
+    config: PriorFillConfig,
+) -> np.ndarray | None:
+    """Field of the unmeasured space: the prior, bent to meet the measured surface, where no ray has passed.
+
+    None when the prior disagrees with what was measured.
+    """
     bent = bent_field(completion.distance, grid, met, completion.size_m, config)
-    return np.clip(np.maximum(bent / truncation_m, refine(free, FREE_FACTOR, grid.shape)), -1, 1)
+    if bent.agreement < config.min_agreement:
+        agreement, needed = (100 * share for share in (bent.agreement, config.min_agreement))
+        log.warning("part '%s' is not completed: the prior fits %.0f %% of it (need %.0f)", name, agreement, needed)
+        return None
+    return np.clip(np.maximum(bent.field / truncation_m, refine(free, FREE_FACTOR, grid.shape)), -1, 1)
 
 
 def _free_space(grid: Grid, views: list[DepthView], label: int, config: FuseConfig) -> np.ndarray:

@@ -16,7 +16,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from art_perception.estimation.measured import Oriented
-from art_perception.geometry.voxels import Distance, Grid, near_surface, refine, surface
+from art_perception.geometry.voxels import Distance, Grid, near_surface, surface
 
 Prior = Callable[[int, np.ndarray], np.ndarray]
 """Signed distance (N,) metres, negative inside, of points (N, 3) in the fixed frame at zero joint values to a part.
@@ -36,12 +36,17 @@ class PriorFillConfig:
     """Samples along the longest side when the prior's extent is looked for."""
     max_shift: float = 0.08
     """Largest distance to the measured surface that is bent away, in diagonals; further off the prior stays."""
+    usual_gap: float = 0.015
+    """Distance to the measured surface, in diagonals, beyond which a place counts less and less: few places that are
+    far off have a wrong label, many are a prior that is off."""
     scales: tuple[float, ...] = (0.5, 0.15, 0.05)
     """Widths of the displacements, in diagonals, one after the other."""
     normal_weight: float = 0.1
     """What a difference of normals by 1 counts when surfaces are compared, in diagonals."""
     samples: int = 20_000
     """Most measured places that are compared with the prior."""
+    min_agreement: float = 0.85
+    """Share of a part's measured surface that the prior must have nearby, or it is not used for that part."""
     stiffness: float = 0.02
     """Evidence for no displacement, in shares of that from all measured places."""
 
@@ -58,10 +63,22 @@ def extent(distance: Distance, object_points: np.ndarray, config: PriorFillConfi
     return grid.positions(np.flatnonzero(field < 0.5 * voxel))
 
 
-def bent_field(
-    distance: Distance, grid: Grid, measured: Oriented, size_m: float, config: PriorFillConfig
-) -> np.ndarray:
-    """Distance to the prior on a grid, metres, bent so that its surface meets the measured one.
+@dataclass(frozen=True, slots=True, eq=False)
+class Bent:
+    """A prior bent to the measured surface.
+
+    Attributes:
+        field: (X, Y, Z) distance on a grid, metres.
+        agreement: share of the measured surface that has one of the prior nearby, facing the same way; 1 when nothing
+            was measured.
+    """
+
+    field: np.ndarray
+    agreement: float
+
+
+def bent_field(distance: Distance, grid: Grid, measured: Oriented, size_m: float, config: PriorFillConfig) -> Bent:
+    """Sample a prior on a grid and bend it so that its surface meets the measured one.
 
     Args:
         distance: to the prior, metres.
@@ -71,19 +88,23 @@ def bent_field(
         config: settings.
     """
     field = near_surface(distance, grid)
+    if not len(measured.points):
+        return Bent(field, 1.0)
     mesh = surface(field, grid)
-    if not len(mesh.vertices) or not len(measured.points):
-        return field
+    if not len(mesh.vertices):
+        return Bent(field, 0.0)
     own = Oriented(mesh.vertices, _normals_at(field, grid, mesh.vertices))
+    step = -(-len(measured.points) // config.samples)
+    places = Oriented(measured.points[::step], measured.normals[::step])
+    agreement = float(np.isfinite(_gaps(places, own, size_m, config)).mean())
     coarse = grid.coarser(4)
     shift = np.zeros((3, *coarse.shape), np.float32)
-    step = max(1, len(measured.points) // config.samples)
-    places = Oriented(measured.points[::step], measured.normals[::step])
     for scale in config.scales:
         moved = Oriented(own.points + _at(shift, coarse, own.points).T, own.normals)
         gap = _gaps(places, moved, size_m, config)
-        shift = shift + _smooth_shift(places, gap, coarse, scale * size_m, config.stiffness)
-    return _bent(field, grid, shift)
+        weight = (1 + (gap / (config.usual_gap * size_m)) ** 2) ** -2.0
+        shift = shift + _smooth_shift(places, gap, weight, coarse, scale * size_m, config.stiffness)
+    return Bent(near_surface(lambda x: distance((x - _at(shift, coarse, x).T).astype(np.float32)), grid), agreement)
 
 
 def _gaps(places: Oriented, surface_points: Oriented, size_m: float, config: PriorFillConfig) -> np.ndarray:
@@ -97,16 +118,18 @@ def _gaps(places: Oriented, surface_points: Oriented, size_m: float, config: Pri
     return np.where(fits, (apart * places.normals).sum(-1), np.nan)
 
 
-def _smooth_shift(places: Oriented, gap: np.ndarray, grid: Grid, sigma_m: float, stiffness: float) -> np.ndarray:
-    """Displacements (3, X, Y, Z) on a grid that close the gaps nearby, by local least squares.
+def _smooth_shift(
+    places: Oriented, gap: np.ndarray, weight: np.ndarray, grid: Grid, sigma_m: float, stiffness: float
+) -> np.ndarray:
+    """Displacements (3, X, Y, Z) on a grid that close the gaps (N,) nearby, by local least squares.
 
     A gap tells the displacement along one normal alone: ``sum w (n u - gap)^2 + e |u|^2`` is least at every sample,
-    with Gaussian weights w of the distance.
+    w being the ``weight`` (N,) of a place and a Gaussian of its distance.
     """
     known = np.isfinite(gap)
-    n, gap = places.normals[known], gap[known]
+    n, gap, weight = places.normals[known], gap[known], weight[known, None]
     index = grid.flat_index(places.points[known])
-    terms = np.concatenate([n[:, [0, 0, 0, 1, 1, 2]] * n[:, [0, 1, 2, 1, 2, 2]], n * gap[:, None]], 1)
+    terms = weight * np.concatenate([n[:, [0, 0, 0, 1, 1, 2]] * n[:, [0, 1, 2, 1, 2, 2]], n * gap[:, None]], 1)
     count = int(np.prod(grid.shape))
     sigma = sigma_m / grid.voxel_m
     sums = np.stack([np.bincount(index, t, count).reshape(grid.shape) for t in terms.T])
@@ -127,10 +150,3 @@ def _normals_at(field: np.ndarray, grid: Grid, points: np.ndarray) -> np.ndarray
     """Unit gradient (N, 3) of a field at points (N, 3)."""
     gradient = _at(np.stack(np.gradient(field)), grid, points).T
     return gradient / np.maximum(np.linalg.norm(gradient, axis=-1, keepdims=True), 1e-9)
-
-
-def _bent(field: np.ndarray, grid: Grid, shift: np.ndarray) -> np.ndarray:
-    """A field moved by displacements (3, ...) that are given on ``grid.coarser(4)``."""
-    source = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in grid.shape), indexing="ij"))
-    source -= np.stack([refine(s, 4, grid.shape) for s in shift]) / grid.voxel_m
-    return ndimage.map_coordinates(field, source, order=1, mode="nearest")
