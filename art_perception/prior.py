@@ -48,7 +48,7 @@ class PriorConfig:
     none = no prior."""
     weights: str = "shipped"
     """Folder with kinediff3d_vae, kinediff3d_pose and kinediff3d_latent.safetensors; shipped = the package's own."""
-    min_score: float = field(default=0.5, metadata={"bounds": (0.0, 1.0)})
+    min_score: float = field(default=0.65, metadata={"bounds": (0.0, 1.0)})
     """The prior's object is refused when it agrees with less than this share of what was measured."""
     tolerance: float = field(default=0.04, metadata={"bounds": (0.001, 1.0)})
     """Distance within which a measured point agrees with it, object diagonals."""
