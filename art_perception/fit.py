@@ -49,6 +49,8 @@ class FitConfig:
     """Peak learning rate."""
     least_size_std: float = 0.1
     """Least standard deviation of the logarithm of the size that the hypotheses are believed."""
+    rarity: float = 0.001
+    """Cost of a rotation that the diffusion draws e times more rarely."""
     weights: TermWeights = field(default_factory=TermWeights)
 
 
@@ -69,6 +71,7 @@ class Fit:
     residual: Tensor
 
 
+_KERNEL_RAD = 0.5  # about what a diffusion trained for an hour is off by
 _ALIKE_RAD, _ALIKE_VALUE = 0.35, 0.3  # hypotheses closer than this in rotation and joint values are one
 
 
@@ -101,6 +104,7 @@ def fit(
             old, new = (cost(g, decode, thin, expected, config.weights) for g in (guess, drawn))
         guess, _ = cheaper(drawn, new, guess, old)
         guess, each = refine(guess, decode, thin, expected, config.weights, config.steps[last], config.rate)
+        each = each + config.rarity * _rarity(guess.R, states.R)
         kept = _distinct(guess, each, config.keep[last])
         guess, each = guess.pick(kept), each[kept]
     with torch.no_grad():
@@ -136,6 +140,12 @@ def _redrawn(
     clouds = guess.canonical(points)[:, 0]
     z = sample_latents(latent, clouds, torch.full((len(clouds),), category), sampler, generator)
     return Hypotheses(guess.R, guess.t, guess.size, guess.q, white.whitened(z))
+
+
+def _rarity(R: Tensor, drawn: Tensor) -> Tensor:
+    """Minus the logarithm (H,) of the density of drawn rotations (D, 3, 3) at rotations (H, 3, 3)."""
+    near = (-(rotation_angle(R[:, None], drawn[None]) / _KERNEL_RAD).square()).exp()
+    return -near.mean(1).clamp(min=1 / len(drawn)).log()
 
 
 def _distinct(guess: Hypotheses, cost: Tensor, keep: int) -> Tensor:

@@ -24,6 +24,7 @@ from pathlib import Path
 import tyro
 from tqdm import tqdm
 
+from art_perception.cli.training import kept
 from art_perception.complete import CompletionConfig, Networks, complete, load_networks
 from art_perception.data.bank import training_objects
 from art_perception.data.categories import NAMES
@@ -41,12 +42,11 @@ from art_perception.errors import ArtPerceptionError, UsageError
 from art_perception.eval.benchmark import write_section
 from art_perception.eval.benchmark_completion import ROUNDS, ROWS, SeenObject, measure, see_object, settings_of
 from art_perception.eval.completion_tables import Scored, from_json, section, to_json
+from art_perception.eval.shape_error import SAMPLES
 from art_perception.io.results import code_version
-from art_perception.models.checkpoint import WEIGHTS, fingerprint
+from art_perception.models.checkpoint import SHIPPED, fingerprint, kinediff3d_file
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-SAMPLES = 30_000
-"""Surface samples per object: as many as Chamfer distances are published with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +61,14 @@ class Options:
     """Procedural objects per category of the simulator."""
     categories: tuple[str, ...] = NAMES
     """Which categories."""
-    views: int = 4
+    views: int = 2
     """Views per object and seed."""
     seeds: int = 3
     """Repetitions with other views, joint values and noise."""
     rows: tuple[str, ...] = ROWS
     """Which rows to measure."""
-    prior: Path = WEIGHTS / "kinediff3d_vae.safetensors"
-    """Weights of the shape prior."""
-    pose: Path = WEIGHTS / "kinediff3d_pose.safetensors"
-    """Weights of the pose and joint diffusion."""
-    latent: Path = WEIGHTS / "kinediff3d_latent.safetensors"
-    """Weights of the latent diffusion."""
-    census: Path = WEIGHTS / "kinediff3d_census.safetensors"
-    """Census of the shape prior's objects."""
+    weights: str = SHIPPED
+    """Folder with kinediff3d_vae, _pose, _latent and _census.safetensors; shipped = the package's own."""
     jobs: int = 2
     """Views at the same time, one thread each."""
     publish: bool = False
@@ -155,32 +149,25 @@ def prepare(options: Options) -> str:
 
 def weights_of(options: Options) -> dict[str, str]:
     """Fingerprints of the three networks."""
-    own = networks_of(*files(options))
+    own = networks_of(options.weights)
     return {name: f"{fingerprint(getattr(own, name)):08x}" for name in ("prior", "pose", "latent")}
 
 
-def files(options: Options) -> tuple[Path, Path, Path, Path]:
-    """Where everything lies that :func:`load_networks` reads."""
-    return options.prior, options.pose, options.latent, options.census
-
-
 @functools.cache
-def networks_of(prior: Path, pose: Path, latent: Path, census: Path) -> Networks:
+def networks_of(weights: str) -> Networks:
     """The networks, read once per process."""
+    prior, pose, latent, census = (kinediff3d_file(weights, s) for s in ("vae", "pose", "latent", "census"))
     return load_networks(prior, pose, latent, census)
 
 
 def packed(options: Options) -> ShapeBank:
     """The held-out objects, packed once."""
-    path = bank_of(options)
-    if not path.exists():
+
+    def make() -> ShapeBank:
         samples = shapes_of(training_objects(options.assets, "val", options.objects), options.shapes)
-        with tqdm(desc="objects", unit=" objects") as bar:
-            bank = make_shape_bank(samples, options.shapes, options.sdf, lambda _: bar.update() and None)
-        staging = path.with_suffix(".partial.npz")
-        save_shape_bank(staging, bank)
-        staging.replace(path)
-    return load_shape_bank(path)
+        return make_shape_bank(tqdm(samples, "objects", unit=" objects"), options.shapes, options.sdf)
+
+    return load_shape_bank(kept(bank_of(options), "cpu", make, save_shape_bank))
 
 
 def bank_of(options: Options) -> Path:
@@ -219,7 +206,7 @@ def chosen(options: Options, store: Path) -> list[Scored]:
 
 def measured(job: Job) -> list[Scored]:
     """Look, complete, score."""
-    options, networks = job.options, networks_of(*files(job.options))
+    options, networks = job.options, networks_of(job.options.weights)
     config = replace(options.config, seed=options.config.seed + job.seed)
     out: list[Scored] = []
     for view, rows in job.missing:
@@ -229,7 +216,7 @@ def measured(job: Job) -> list[Scored]:
 
 
 def see(options: Options, index: int, seed: int, view: int) -> SeenObject:
-    networks = networks_of(*files(options))
+    networks = networks_of(options.weights)
     return see_object(_bank(bank_of(options)), index, networks, options.view, seed, view)
 
 
@@ -239,11 +226,12 @@ def _bank(path: Path) -> ShapeBank:
 
 
 def memory_mb(options: Options, bank: ShapeBank) -> dict[str, float]:
-    """Peak memory of completing one view, by round: each in a process of its own, measured once."""
+    """Peak memory of completing one view with the most rounds, in a process of its own, measured once."""
     path = options.out / "memory.json"
     known: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
     index = next(i for i, c in enumerate(bank.category) if NAMES[c] in options.categories)
-    for row in (row for row in ROUNDS if row in options.rows and row not in known):
+    most = [row for row in ROUNDS if row in options.rows][-1:]
+    for row in (row for row in most if row not in known):
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             known[row] = pool.submit(peak_mb, options, index, row).result()
     path.write_text(json.dumps(known), encoding="utf-8")
@@ -253,8 +241,8 @@ def memory_mb(options: Options, bank: ShapeBank) -> dict[str, float]:
 def peak_mb(options: Options, index: int, row: str) -> float:
     """Complete one view and return the peak memory of this process."""
     seen = see(options, index, 0, 0)
-    networks = networks_of(*files(options))
-    complete(seen.points, seen.category, networks, settings_of(row, options.config))
+    networks = networks_of(options.weights)
+    complete(seen.points, seen.category, networks, settings_of(row, options.config), seen.beyond)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

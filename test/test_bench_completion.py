@@ -10,49 +10,28 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from prior_tools import save_networks, untrained
 from shape_tools import small_bank
+from test_complete import CONFIG as COMPLETION
 
-from art_perception.complete import CompletionConfig, Networks
+from art_perception.complete import Networks
 from art_perception.data.categories import NAMES
 from art_perception.data.partial import ViewsConfig
 from art_perception.data.shape_bank import QUANTUM, save_shape_bank
 from art_perception.errors import FrameError, UsageError
 from art_perception.eval import benchmark_completion
 from art_perception.eval.benchmark_completion import ROUNDS, ROWS, SeenObject, measure, see_object
-from art_perception.eval.completion import FAILED, NOTHING
-from art_perception.models.checkpoint import (
-    fingerprint,
-    save_kinematic_vae,
-    save_latent_network,
-    save_pose_network,
-)
-from art_perception.models.kinematic_vae import KinematicVae, KinematicVaeConfig
-from art_perception.models.latent_diffusion import FastSamplerConfig, LatentNetwork, LatentNetworkConfig
-from art_perception.models.point_encoder import PointEncoderConfig
-from art_perception.models.pose_diffusion import PoseNetwork, PoseNetworkConfig, SamplerConfig
-from art_perception.train.vae import KNOWN
+from art_perception.eval.completion import FAILED
+from art_perception.eval.shape_error import MISSING
+from art_perception.fit import FitConfig
 
-ENCODER = PointEncoderConfig((16, 4), (6, 3), width=16)
-VAE = KinematicVaeConfig(latent=4, encoder=16, code=16, width=16, layers=2, bands=2)
-POSE = PoseNetworkConfig(ENCODER, width=32, layers=1)
-LATENT = LatentNetworkConfig(ENCODER, latent=4, tokens=2, width=16, layers=1, heads=2, steps=50)
-CONFIG = CompletionConfig(points=256, pose=SamplerConfig(8, 1e-2), latent=FastSamplerConfig(5), voxels=16)
+CONFIG = replace(COMPLETION, fit=FitConfig(points=(32,), steps=(1,), keep=(2,)))
 VIEWS = ViewsConfig(points=300)
 
 
 @pytest.fixture(scope="module")
 def networks() -> Networks:
-    """Untrained networks; the prior's surface is brought to where its field is."""
-    torch.manual_seed(0)
-    prior = KinematicVae(VAE, KNOWN)
-    with torch.no_grad():
-        x = torch.rand(1, 500, 3) - 0.5
-        shape = prior.decode(torch.zeros(1, 4), torch.zeros(1, dtype=torch.long))
-        prior.distance.bias -= prior.part_distance(shape, torch.tensor([0]), x).median()
-    return Networks(
-        prior.eval(), PoseNetwork(POSE, KNOWN).eval(), LatentNetwork(LATENT, KNOWN, fingerprint(prior)).eval()
-    )
+    return untrained()
 
 
 @pytest.fixture
@@ -64,16 +43,11 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 @pytest.fixture
 def options(bench: ModuleType, networks: Networks, tmp_path: Path) -> Any:
     """A run on three small objects with untrained networks."""
-    prior, pose, latent = (tmp_path / f"{name}.safetensors" for name in ("vae", "pose", "latent"))
-    save_kinematic_vae(prior, networks.prior.state_dict(), VAE, KNOWN, {})
-    save_pose_network(pose, networks.pose.state_dict(), POSE, KNOWN, {})
-    save_latent_network(latent, networks.latent.state_dict(), LATENT, KNOWN, networks.latent.prior, {})
+    save_networks(networks, tmp_path)
     out = tmp_path / "out"
     out.mkdir()
     save_shape_bank(out / "val_shapes.npz", small_bank())
-    return bench.Options(
-        out, views=1, seeds=1, prior=prior, pose=pose, latent=latent, jobs=1, view=VIEWS, config=CONFIG
-    )
+    return bench.Options(out, views=1, seeds=1, weights=str(tmp_path), jobs=1, view=VIEWS, config=CONFIG)
 
 
 @pytest.mark.parametrize("index", range(3), ids=["laptop", "eyeglasses", "drawer"])
@@ -127,25 +101,35 @@ def test_a_view_without_result_says_why(networks: Networks, seen: SeenObject, mo
     (score,) = measure(seen, networks, CONFIG, ROUNDS[:1], 2000, 0, 0)
     assert score.error == "the cloud is too thin: go closer"
     assert score.numbers == FAILED
-    assert score.numbers["now_w"] == NOTHING
+    assert score.numbers["now_w"] == MISSING
 
 
 def test_a_run_with_untrained_networks_end_to_end(
     bench: ModuleType, options: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    small = replace(options, rows=(ROUNDS[0], ROUNDS[-1], *ROWS[len(ROUNDS) :]), publish=True)
     monkeypatch.setattr(bench, "DOCUMENT", tmp_path / "benchmarks.md")
-    monkeypatch.setattr(bench.tyro, "cli", lambda *_, **__: replace(options, publish=True))
+    monkeypatch.setattr(bench.tyro, "cli", lambda *_, **__: small)
     bench.main()
     published = (tmp_path / "benchmarks.md").read_text()
     assert published.count("completion:begin") == 1
     assert (options.out / "tables.md").read_text().strip() in published
     stored = bench.records(options.out / "scores.jsonl")
-    assert len(stored) == 3 * len(ROWS)
+    assert len(stored) == 3 * len(small.rows)
     assert not [s.error for s in stored if s.error]
-    for title in ("Reconstruction", "Novel states", "Pose", "Joints", "By what is hidden", "By round", "Which stage"):
+    for title in (
+        "Reconstruction",
+        "Novel states",
+        "Pose",
+        "Joints",
+        "By what is hidden",
+        "By source",
+        "By round",
+        "Which stage",
+    ):
         assert f"### {title}" in published
     assert all(f"| {name} | 1 | 0 | " in published for name in ("laptop", "eyeglasses", "drawer"))
-    assert not bench.pending(options, small_bank(), options.out / "scores.jsonl"), "nothing is measured twice"
+    assert not bench.pending(small, small_bank(), options.out / "scores.jsonl"), "nothing is measured twice"
 
 
 def test_only_what_is_missing_is_measured(bench: ModuleType, options: Any):

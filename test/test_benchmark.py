@@ -146,7 +146,7 @@ def decoded(truth: Truth, to_first_camera: np.ndarray, frames: np.ndarray) -> Pr
     q = (truth.q[frames, lid] - truth.q[0, lid]).astype(np.float32)
     R, t = to_first_camera[:3, :3], to_first_camera[:3, 3]
     tensors = (torch.as_tensor(x, dtype=torch.float32) for x in (R @ axis, R @ origin + t, q))
-    return Proposal(JointType.REVOLUTE, *tensors, log_odds=5.0, certainty=0.9)
+    return Proposal(JointType.REVOLUTE, *tensors, certainty=0.9)
 
 
 def test_what_the_network_says_is_scored_as_it_is(laptop: Laptop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,10 +12,8 @@ from art_perception.data.categories import samples_of
 from art_perception.data.shape_bank import QUANTUM
 from art_perception.eval.completion import (
     FAILED,
-    NOTHING,
     Estimate,
     TrueObject,
-    chamfers,
     floor,
     joint_errors,
     pose_errors,
@@ -32,6 +30,7 @@ from art_perception.eval.completion_tables import (
     spreads,
     to_json,
 )
+from art_perception.eval.shape_error import MISSING
 from art_perception.eval.symmetry import half_turns
 from art_perception.geometry.lie import exp_so3, from_rotation_translation
 from art_perception.geometry.mesh import empty_mesh
@@ -99,12 +98,6 @@ def test_the_floor_falls_with_the_root_of_the_samples():
     more, fewer = (floor(t, np.random.default_rng(0)) for t in (true, some))
     assert fewer["now_w"] == pytest.approx(2 * more["now_w"], rel=0.1)
     assert fewer["now_w_sq"] == pytest.approx(4 * more["now_w_sq"], rel=0.15)
-
-
-def test_both_conventions_of_two_points():
-    a, b = np.zeros((1, 3)), np.array([[3.0, 4.0, 0.0]])
-    assert chamfers(a, b) == pytest.approx((5000.0, 50_000.0))
-    assert chamfers(a[:0], b) == (NOTHING, NOTHING)
 
 
 def test_a_pose_error_is_that_number_and_not_the_shapes():
@@ -193,7 +186,7 @@ def test_sliding_joints_are_measured_in_metres():
 def test_a_part_that_is_not_there_is_a_diagonal_away():
     true, exact = truth(), perfect(truth())
     found = scored(replace(exact, parts=(exact.parts[0], empty_mesh())), true)
-    assert found["now_m"] == found["novel_m_sq"] == NOTHING
+    assert found["now_m"] == found["novel_m_sq"] == MISSING
     assert found["now_s"] == pytest.approx(floor(true, np.random.default_rng(0))["now_s"], rel=0.12)
 
 

@@ -35,6 +35,15 @@ def test_curve_file_round_trip(tmp_path: Path):
     assert np.isnan(again[0]["position_median"])
 
 
+def test_the_first_row_fixes_the_columns(tmp_path: Path):
+    """A run begun by an earlier version goes on with the columns it has."""
+    path = tmp_path / "curve.csv"
+    for row in (example(250), {"step": 500, "new": 1.0, **example(500)}):
+        append_row(path, row)
+    assert [list(row) for row in read_rows(path)] == [list(example(0))] * 2
+    assert read_rows(path)[1]["windows"] == 500 * 12
+
+
 @pytest.mark.parametrize("rest", ["", "3", "30,360", "30,360,2.9,"])
 def test_rows_after_the_saved_state_are_forgotten(rest: str, tmp_path: Path):
     path = tmp_path / "curve.csv"

@@ -120,6 +120,11 @@ def test_chamfer_of_shifted_grids(rng: np.random.Generator) -> None:
     assert metrics.chamfer_l1(half, points) == pytest.approx(metrics.chamfer_l1(points, half))
 
 
+def test_both_conventions_of_chamfer_on_two_points():
+    a, b = np.zeros((1, 3)), np.array([[3.0, 4.0, 0.0]])
+    assert metrics.chamfers(a, b) == pytest.approx((5000.0, 50_000.0))
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)

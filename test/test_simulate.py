@@ -15,7 +15,7 @@ from art_perception.data.raycast import cast, make_body
 from art_perception.data.sensor import noisy_depth, noisy_mask, sparse_depth
 from art_perception.data.shade import surface_points
 from art_perception.data.shapes import box, cylinder, ellipsoid, prism, torus
-from art_perception.data.simulate import Clip, evidence, scene_flow, simulate
+from art_perception.data.simulate import Clip, scene_flow, simulate
 from art_perception.data.strokes import joint_values, observable_joints
 from art_perception.errors import ObjectError
 from art_perception.geometry.camera import project, rays
@@ -179,14 +179,6 @@ def test_sparse_depth_repeats_one_measurement_per_block():
     np.testing.assert_array_equal(sparse_depth(depth, 2)[:2, :2], depth[1, 1])
     np.testing.assert_array_equal(sparse_depth(depth, 1), depth)
     assert sparse_depth(np.ones((7, 5), np.float32), 3).shape == (7, 5)
-
-
-def test_evidence_measures_what_moves():
-    lid = simulate(make_object("laptop", 0), SMALL, 1)
-    shown = evidence(lid)
-    assert shown.range[0] == pytest.approx(np.ptp(lid.q[:, 0]))
-    assert 0.5 * shown.range[0] * 0.2 < shown.travel_m[0] < 0.4
-    assert 0 < shown.least_share[0] <= shown.share[0] < 0.8
 
 
 def test_mask_noise_moves_the_outline_only():

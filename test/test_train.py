@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from train_tools import KilledError, curve, killed_after
 from window_tools import bank_of, chest, crate
 
 from art_perception.data.bank import Bank
 from art_perception.errors import CheckpointError
 from art_perception.models.checkpoint import load_sim2art, save_network
 from art_perception.models.sim2art import Sim2Art, Sim2ArtConfig
-from art_perception.train import sim2art, stage
+from art_perception.train import sim2art
 from art_perception.train.run import schedule
 from art_perception.train.sim2art import Recipe, TrainConfig, sim2art_stage, start_sim2art
 from art_perception.train.stage import train_stage
@@ -28,7 +28,6 @@ TINY = Recipe(
     model=MODEL,
     train=TrainConfig(steps=6, fresh=2, lags=(0, 2), warmup=2, validate_every=2, validation_windows=8, seed=3),
 )
-TIMING = {"seconds", "windows_per_s", "rendering_share"}
 
 
 def tiny(**changes) -> Recipe:
@@ -45,12 +44,6 @@ def run(bank: Bank, out: Path, recipe: Recipe | None = None, start: Path | None 
     recipe = recipe or tiny()
     begin = start_sim2art(start, recipe) if start else None
     return load_sim2art(train_stage(sim2art_stage(recipe, bank, bank, "cpu", begin), out, "cpu"))[0].state_dict()
-
-
-def curve(out: Path) -> list[dict[str, str]]:
-    """Rows of the curve without what depends on the machine."""
-    with (out / "curve.csv").open() as file:
-        return [{name: text for name, text in row.items() if name not in TIMING} for row in csv.DictReader(file)]
 
 
 def check_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
@@ -81,24 +74,9 @@ def test_a_run_leaves_weights_state_and_curve(whole):
     assert float(rows[-1]["loss"]) == pytest.approx(total, rel=1e-4)
 
 
-class KilledError(Exception):
-    """Stands for the end of the process."""
-
-
 @pytest.mark.parametrize("steps_before", [3, 4, 5])
-def test_killed_and_resumed_is_the_same_run(steps_before: int, bank: Bank, whole, tmp_path: Path, monkeypatch):
-    advance, taken = stage._advance, []
-
-    def dying(*arguments):
-        if len(taken) == steps_before:
-            raise KilledError
-        taken.append(1)
-        return advance(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(stage, "_advance", dying)
-        with pytest.raises(KilledError):
-            run(bank, tmp_path)
+def test_killed_and_resumed_is_the_same_run(steps_before: int, bank: Bank, whole, tmp_path: Path):
+    killed_after(steps_before, lambda: run(bank, tmp_path))
     assert len(curve(tmp_path)) == steps_before // 2
     check_equal(run(bank, tmp_path), whole[1])
     assert curve(tmp_path) == curve(whole[0])

@@ -11,6 +11,7 @@ import pytest
 import torch
 from shape_tools import small_bank
 from test_cli_errors import refuse
+from train_tools import curve, killed_after
 
 from art_perception.cli import train_kinediff3d
 from art_perception.cli.main import main
@@ -29,8 +30,7 @@ from art_perception.models.kinematic_vae import KinematicVae, KinematicVaeConfig
 from art_perception.models.latent_diffusion import FastSamplerConfig, LatentNetwork, LatentNetworkConfig
 from art_perception.models.point_encoder import PointEncoderConfig
 from art_perception.models.pose_diffusion import PoseNetwork, PoseNetworkConfig, SamplerConfig
-from art_perception.train import latent, pose, stage
-from art_perception.train.curve import read_rows
+from art_perception.train import latent, pose
 from art_perception.train.latent import LatentRecipe, LatentTrainConfig, latent_stage, start_latent
 from art_perception.train.pose import PoseRecipe, PoseTrainConfig, pose_stage, start_pose
 from art_perception.train.stage import train_stage
@@ -53,7 +53,6 @@ LATENT = LatentRecipe(
     train=LatentTrainConfig(**TIMES),
 )
 VAE = KinematicVaeConfig(latent=4, encoder=16, code=16, width=16, layers=2, bands=2)
-TIMING = {"seconds", "views_per_s", "rendering_share"}
 Train = Callable[..., dict[str, torch.Tensor]]
 
 
@@ -88,33 +87,18 @@ def run_latent(out: Path, start: Path | None = None, seed: int = 0, **changes) -
     return load_latent_network(path)[0].state_dict()
 
 
-def curve(out: Path) -> list[dict[str, float]]:
-    return [{k: v for k, v in row.items() if k not in TIMING} for row in read_rows(out / "curve.csv")]
-
-
 @pytest.mark.parametrize("train", [run_pose, run_latent])
-def test_a_run_in_pieces_and_a_killed_one_are_the_same_run(train: Train, tmp_path: Path, monkeypatch):
+def test_a_run_in_pieces_and_a_killed_one_are_the_same_run(train: Train, tmp_path: Path):
     whole = train(tmp_path / "whole")
     name = train.__name__.removeprefix("run_")
     files = {f"{name}.safetensors", "state.pt", "curve.csv", "curve.png"}
     assert {p.name for p in (tmp_path / "whole").iterdir()} == files
     rows = curve(tmp_path / "whole")
-    assert [(row["step"], row["views"]) for row in rows] == [(2, 6), (4, 12)]
-    assert all(np.isfinite(value) for row in rows for value in row.values())
+    assert [(int(row["step"]), int(row["views"])) for row in rows] == [(2, 6), (4, 12)]
+    assert all(np.isfinite(float(value)) for row in rows for value in row.values())
     for _ in range(2):
         pieces = train(tmp_path / "pieces", max_minutes=0.0)
-    advance, taken = stage._advance, []
-
-    def dying(*arguments):
-        if len(taken) == 3:
-            raise KeyboardInterrupt
-        taken.append(1)
-        return advance(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(stage, "_advance", dying)
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "killed")
+    killed_after(3, lambda: train(tmp_path / "killed"))
     killed = train(tmp_path / "killed")
     for other, folder in ((pieces, "pieces"), (killed, "killed")):
         assert all(torch.equal(value, whole[key]) for key, value in other.items())
@@ -132,7 +116,7 @@ def test_another_prior_is_another_run(tmp_path: Path):
 
 
 @pytest.mark.parametrize("train", [run_pose, run_latent])
-def test_starting_from_weights(train: Train, tmp_path: Path, monkeypatch):
+def test_starting_from_weights(train: Train, tmp_path: Path):
     """With a vanishing rate a run stays at what it started from, mean and spread included, and remembers its past."""
     first = train(tmp_path / "first")
     name = train.__name__.removeprefix("run_")

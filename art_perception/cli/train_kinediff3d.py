@@ -149,15 +149,6 @@ def packed(options: Options | CensusOptions, split: str, seeds: int, config: Sha
 
     def make() -> ShapeBank:
         samples = shapes_of(training_objects(options.assets, split, seeds), config)
-        with tqdm(desc=f"shapes, {split}", unit=" objects") as bar:
-            return make_shape_bank(samples, config, options.sdf, _ticking(bar))
+        return make_shape_bank(tqdm(samples, f"shapes, {split}", unit=" objects"), config, options.sdf)
 
     return load_shape_bank(kept(options.out / f"{split}_shapes.npz", options.device, make, save_shape_bank))
-
-
-def _ticking(bar: tqdm) -> Callable[[str], None]:
-    def tick(name: str) -> None:
-        bar.update()
-        bar.set_postfix_str(name)
-
-    return tick

@@ -7,7 +7,7 @@ free of the licences of mesh collections can be chosen.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from zipfile import BadZipFile
@@ -117,19 +117,13 @@ def shapes_of(objects: Iterable[tuple[str, SimObject]], config: ShapeBankConfig)
                 yield source, same[i]
 
 
-def make_shape_bank(
-    samples: Iterable[tuple[str, ShapeObject]],
-    config: ShapeBankConfig,
-    sdf: SdfConfig,
-    report: Callable[[str], None] | None = None,
-) -> ShapeBank:
+def make_shape_bank(samples: Iterable[tuple[str, ShapeObject]], config: ShapeBankConfig, sdf: SdfConfig) -> ShapeBank:
     """Sample surfaces and signed distances; objects with a part that has no outside are left out with a warning.
 
     Args:
         samples: source and sample.
         config: how much is kept.
         sdf: how inside and outside are told apart.
-        report: called with the name of every sample when it is done.
 
     Raises:
         ObjectError: there is no sample.
@@ -141,8 +135,6 @@ def make_shape_bank(
             rows.append(_row(source, sample, config, sdf, rng))
         except ObjectError as error:
             _log.warning("%s is left out: %s", sample.name, error)
-        if report:
-            report(sample.name)
     if not rows:
         raise ObjectError("none of the objects belongs to a category of KineDiff3D: choose others")
     columns = {name: [row[name] for row in rows] for name in rows[0]}

@@ -152,34 +152,3 @@ def scene_flow(clip: Clip, t: int) -> np.ndarray:
     steps = clip.part_poses(t + 1) @ inverse(clip.part_poses(t))
     step = np.concatenate([np.eye(4)[None], steps])[exact.part_ids]
     return transform(step, points[:, :, None])[:, :, 0] - points
-
-
-class Evidence(NamedTuple):
-    """How much a clip shows of each moving joint, in the order of ``plan.moving``.
-
-    Attributes:
-        travel_m: (M,) how far the part's outer 30 % get from where they started.
-        range: (M,) spread of the joint's value, rad or m.
-        share: (M,) part's mean share of the image over a few frames.
-        least_share: (M,) the smallest of those shares.
-    """
-
-    travel_m: np.ndarray
-    range: np.ndarray
-    share: np.ndarray
-    least_share: np.ndarray
-
-
-def evidence(clip: Clip, frames: int = 5) -> Evidence:
-    """Measure what a clip shows of its moving parts, to leave out those that no method could see move."""
-    moving = clip.plan.moving
-    times = np.linspace(0, len(clip) - 1, frames).astype(int)
-    shares = np.array([[(ids == j + 2).mean() for j in moving] for ids in (clip.exact(int(t)).part_ids for t in times)])
-    travel = [_travel(clip, j + 1) for j in moving]
-    return Evidence(np.array(travel), np.ptp(clip.q[:, moving], axis=0), shares.mean(0), shares.min(0))
-
-
-def _travel(clip: Clip, part: int) -> float:
-    vertices = clip.obj.parts[part].vertices
-    path = transform(clip.plan.T_world_part[:, part], vertices[:: max(1, len(vertices) // 300)])
-    return float(np.quantile(np.linalg.norm(path - path[0], axis=-1).max(0), 0.7))

@@ -8,7 +8,7 @@ depth noise that grows with range, holes, wrong and missing flow, masks that are
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -184,7 +184,7 @@ def _zbuffer(scene: _Scene, cells: int) -> tuple[DepthGrid, Tensor]:
     front = _spread(best.view(B, T, cells, cells))
     index = torch.where(front < 2**62, front % 2**14, P)
     grid = _grid(scene, index, focal, corner)
-    near = _at(index.flatten(2), flat)
+    near = index.flatten(2).gather(2, flat)
     hit, normal = _take(scene.camera, near), _take(scene.normals, near)
     gap = scene.camera - hit
     reach = 0.5 * z / focal[..., :1]
@@ -207,10 +207,6 @@ def _spread(best: Tensor) -> Tensor:
     return best
 
 
-def _at(values: Tensor, index: Tensor) -> Tensor:
-    return values.gather(2, index)
-
-
 def _take(points: Tensor, index: Tensor) -> Tensor:
     """Pick (B, T, M, 3) of (B, T, P, 3); index P takes the last point."""
     return points.gather(2, index.clamp(max=points.shape[2] - 1)[..., None].expand(*index.shape, 3))
@@ -220,12 +216,7 @@ def _grid(scene: _Scene, index: Tensor, focal: Tensor, corner: Tensor) -> DepthG
     B, T, H, W = index.shape
     points, normals = (_take(x, index.flatten(2)).view(B, T, H, W, 3) for x in (scene.camera, scene.normals))
     state = torch.where(index < scene.camera.shape[2], SURFACE, FREE)
-    T_reported = scene.T_reported
-    back = torch.zeros_like(T_reported)
-    back[..., :3, :3] = T_reported[..., :3, :3].mT
-    back[..., :3, 3] = -(T_reported[..., :3, :3].mT @ T_reported[..., :3, 3:])[..., 0]
-    back[..., 3, 3] = 1
-    return DepthGrid(points, normals, state, focal, corner, back)
+    return DepthGrid(points, normals, state, focal, corner, inverse(scene.T_reported))
 
 
 def _holes(scene: _Scene, rand: _Random, noise: float) -> Tensor:
@@ -284,8 +275,7 @@ def _measure(scene: _Scene, pick: Tensor, sigma: Tensor, rand: _Random, shift: i
     z = point[..., 2:]
     error = sigma[:, None, None, None] * z.clamp(min=0.2) ** 2 * rand.normal(B, T, N, 1)
     moved = point * (1 + error / z.clamp(min=0.05))
-    T_later = scene.T_reported[:, later]
-    return moved @ T_later[:, :, :3, :3].mT + T_later[:, :, None, :3, 3]
+    return transform(scene.T_reported[:, later], moved)
 
 
 def _flow(
@@ -333,8 +323,7 @@ def _testify(scene: _Scene, grid: DepthGrid, points: Tensor, tolerance: Tensor, 
     # where nothing of the object is, the background may be missing as well (out of range, out of the image)
     blind = (grid.state == FREE) & (noise * (rand.uniform(len(points), 1, 1, 1) < 0.1) > 0)
     state = torch.where(lost | blind, UNKNOWN, grid.state)
-    asked = DepthGrid(grid.points, grid.normals, state, grid.focal, grid.corner, grid.T_camera_world)
-    return testimony(asked, points, tolerance)
+    return testimony(replace(grid, state=state), points, tolerance)
 
 
 def _measured_normals(scene: _Scene, pick: Tensor, rotation: Tensor, rand: _Random, noise: float) -> Tensor:

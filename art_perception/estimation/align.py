@@ -208,7 +208,6 @@ class Fit:
     motion: Motion
     cost: float
     count: float
-    residual_m: float
 
 
 def refine(
@@ -238,9 +237,8 @@ def refine(
         motion = step(motion, delta)
         if share == _NARROWEST and np.abs(delta[:6]).max() < _SETTLED:
             break
-    cost, count, residual = _cost(dense, labels, part, evidence, motion, config)
     covariance = covariance_of(A[np.ix_(free, free)])
-    return Fit(replace(motion, covariance=covariance), cost, count, residual)
+    return Fit(replace(motion, covariance=covariance), *_cost(dense, labels, part, evidence, motion, config))
 
 
 def _system(
@@ -272,16 +270,18 @@ def _track_excess(motion: Motion, evidence: Evidence) -> np.ndarray:
 
 def _cost(
     dense: DenseWindow, labels: np.ndarray, part: int, evidence: Evidence, motion: Motion, config: JointConfig
-) -> tuple[float, float, float]:
-    """Robust cost; a row without association pays the Cauchy cost of the gate, so losing rows never helps."""
+) -> tuple[float, float]:
+    """Robust cost and number of residuals.
+
+    A row without association pays the Cauchy cost of the gate, so losing rows never helps.
+    """
     _, moved = _moved(motion, evidence)
     gate = config.gate_m * _NARROWEST
     depth, _ = _associate(dense, labels, part, evidence, moved, gate, config)
-    ok = depth.w > 0
-    r = np.where(ok, depth.r, gate)
+    r = np.where(depth.w > 0, depth.r, gate)
     cost = config.dense_weight * float((9 * np.log1p((r / (3 * evidence.sigma)) ** 2)).sum())
     count = config.dense_weight * len(r)
     if len(evidence.tracks):
         cost += config.track_weight * float((9 * np.log1p(_track_excess(motion, evidence) ** 2)).sum())
         count += 3 * config.track_weight * float((evidence.track_weights > 0).sum())
-    return cost, count, float(np.median(np.abs(r[ok]))) if ok.any() else float("inf")
+    return cost, count

@@ -15,6 +15,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from art_perception.estimation.measured import Oriented
 from art_perception.geometry.voxels import Distance, Grid, near_surface, refine, surface
 
 Prior = Callable[[int, np.ndarray], np.ndarray]
@@ -35,7 +36,7 @@ class PriorFillConfig:
     """Samples along the longest side when the prior's extent is looked for."""
     max_shift: float = 0.08
     """Largest distance to the measured surface that is bent away, in diagonals; further off the prior stays."""
-    scales: tuple[float, ...] = (0.3, 0.06)
+    scales: tuple[float, ...] = (0.5, 0.15, 0.05)
     """Widths of the displacements, in diagonals, one after the other."""
     normal_weight: float = 0.1
     """What a difference of normals by 1 counts when surfaces are compared, in diagonals."""
@@ -43,14 +44,6 @@ class PriorFillConfig:
     """Most measured places that are compared with the prior."""
     stiffness: float = 0.02
     """Evidence for no displacement, in shares of that from all measured places."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class MeasuredSurface:
-    """Places (N, 3) on a measured surface and its unit normals (N, 3), outwards."""
-
-    points: np.ndarray
-    normals: np.ndarray
 
 
 def extent(distance: Distance, object_points: np.ndarray, config: PriorFillConfig) -> np.ndarray:
@@ -66,7 +59,7 @@ def extent(distance: Distance, object_points: np.ndarray, config: PriorFillConfi
 
 
 def bent_field(
-    distance: Distance, grid: Grid, measured: MeasuredSurface, size_m: float, config: PriorFillConfig
+    distance: Distance, grid: Grid, measured: Oriented, size_m: float, config: PriorFillConfig
 ) -> np.ndarray:
     """Distance to the prior on a grid, metres, bent so that its surface meets the measured one.
 
@@ -81,21 +74,19 @@ def bent_field(
     mesh = surface(field, grid)
     if not len(mesh.vertices) or not len(measured.points):
         return field
-    own = MeasuredSurface(mesh.vertices, _normals_at(field, grid, mesh.vertices))
+    own = Oriented(mesh.vertices, _normals_at(field, grid, mesh.vertices))
     coarse = grid.coarser(4)
     shift = np.zeros((3, *coarse.shape), np.float32)
     step = max(1, len(measured.points) // config.samples)
-    places = MeasuredSurface(measured.points[::step], measured.normals[::step])
+    places = Oriented(measured.points[::step], measured.normals[::step])
     for scale in config.scales:
-        moved = MeasuredSurface(own.points + _at(shift, coarse, own.points).T, own.normals)
+        moved = Oriented(own.points + _at(shift, coarse, own.points).T, own.normals)
         gap = _gaps(places, moved, size_m, config)
         shift = shift + _smooth_shift(places, gap, coarse, scale * size_m, config.stiffness)
     return _bent(field, grid, shift)
 
 
-def _gaps(
-    places: MeasuredSurface, surface_points: MeasuredSurface, size_m: float, config: PriorFillConfig
-) -> np.ndarray:
+def _gaps(places: Oriented, surface_points: Oriented, size_m: float, config: PriorFillConfig) -> np.ndarray:
     """How far (N,) along its normal each measured place lies before the prior's surface; NaN where too far."""
     weight = config.normal_weight * size_m
     tree = cKDTree(np.hstack([surface_points.points, weight * surface_points.normals]))
@@ -106,7 +97,7 @@ def _gaps(
     return np.where(fits, (apart * places.normals).sum(-1), np.nan)
 
 
-def _smooth_shift(places: MeasuredSurface, gap: np.ndarray, grid: Grid, sigma_m: float, stiffness: float) -> np.ndarray:
+def _smooth_shift(places: Oriented, gap: np.ndarray, grid: Grid, sigma_m: float, stiffness: float) -> np.ndarray:
     """Displacements (3, X, Y, Z) on a grid that close the gaps nearby, by local least squares.
 
     A gap tells the displacement along one normal alone: ``sum w (n u - gap)^2 + e |u|^2`` is least at every sample,

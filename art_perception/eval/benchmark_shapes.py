@@ -5,7 +5,7 @@ A recording holds bounding boxes alone, so the object itself is needed. Top laye
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +19,7 @@ from art_perception.geometry.kinematics import with_base
 from art_perception.geometry.lie import transform
 
 _EXACT = SdfConfig(half_sheet=1e-4)
+_FAR_M = 100.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,14 +42,19 @@ class OraclePrior:
     Attributes:
         solids: of the static body and the moving parts, in units of ``size_m``.
         size_m: metres per unit.
+        part_of: true part of every estimated one; of the others nothing is known.
     """
 
     solids: tuple[Solid, ...]
     size_m: float
+    part_of: Mapping[int, int]
 
     def __call__(self, part: int, points: np.ndarray) -> np.ndarray:
-        """Signed distance (N,) metres of points (N, 3), fixed frame, to a part; negative inside."""
-        return self.size_m * self.solids[part].signed_distance((points / self.size_m).astype(np.float32))
+        """Signed distance (N,) metres of points (N, 3), fixed frame, to an estimated part; negative inside."""
+        if part not in self.part_of:
+            return np.full(len(points), _FAR_M, np.float32)
+        unit = (points / self.size_m).astype(np.float32)
+        return self.size_m * self.solids[self.part_of[part]].signed_distance(unit)
 
 
 def place(obj: SimObject, T_world_object: np.ndarray, truth: Truth, stamp_s: float) -> PlacedObject:
@@ -78,7 +84,7 @@ def true_shape(placed: PlacedObject, seed: int = 0, samples: int = SAMPLES) -> T
         ObjectError: a part has no such surface.
     """
     rng = np.random.default_rng(seed)
-    solids = solids_of(placed, _EXACT, rng, 4 * samples)
+    solids = _solids(placed, _EXACT, rng, 4 * samples)
     area = np.array([s.areas.sum() * len(p.points) for s, p in zip(placed.surfaces, solids, strict=True)])
     counts = rng.multinomial(samples, area / area.sum())
     parts = [placed.size_m * solid.points for solid in solids]
@@ -90,13 +96,17 @@ def true_shape(placed: PlacedObject, seed: int = 0, samples: int = SAMPLES) -> T
     )
 
 
-def oracle_prior(placed: PlacedObject, config: SdfConfig | None = None, seed: int = 0) -> OraclePrior:
-    """A prior that knows the object; sheets get the thickness they have in training."""
-    solids = solids_of(placed, config or SdfConfig(), np.random.default_rng(seed), 1000)
-    return OraclePrior(tuple(solids), placed.size_m)
+def oracle_prior(placed: PlacedObject, part_of: Mapping[int, int], seed: int = 0) -> OraclePrior:
+    """A prior that knows the object; sheets get the thickness they have in training.
+
+    Raises:
+        ObjectError: a part has no surface that air can touch.
+    """
+    solids = _solids(placed, SdfConfig(), np.random.default_rng(seed), 1000)
+    return OraclePrior(tuple(solids), placed.size_m, part_of)
 
 
-def solids_of(placed: PlacedObject, config: SdfConfig, rng: np.random.Generator, probes: int) -> Sequence[Solid]:
+def _solids(placed: PlacedObject, config: SdfConfig, rng: np.random.Generator, probes: int) -> list[Solid]:
     """Closed bodies of the parts, in units of the object's diagonal."""
     unit = [replace(s, vertices=s.vertices / placed.size_m) for s in placed.surfaces]
     return [solid_of(surface, probes, config, rng) for surface in unit]

@@ -12,20 +12,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
 
-from art_perception.eval.metrics import axis_position_cm
+from art_perception.eval.metrics import axis_position_cm, chamfers
+from art_perception.eval.shape_error import MISSING
 from art_perception.eval.symmetry import half_turns
 from art_perception.geometry.kinematics import placed
 from art_perception.geometry.lie import inverse, transform
 from art_perception.geometry.mesh import merged, sample_surface, transformed
 from art_perception.types import Mesh
 
-NOTHING = 1000.0
-"""Chamfer distance of a surface that is not there: a whole diagonal."""
 FAILED = {
-    **{f"{when}_{part}": NOTHING for when in ("now", "novel", "placed") for part in ("w", "s", "m")},
-    **{f"{when}_{part}_sq": NOTHING for when in ("now", "novel", "placed") for part in ("w", "s", "m")},
+    **{f"{when}_{part}": MISSING for when in ("now", "novel", "placed") for part in ("w", "s", "m")},
+    **{f"{when}_{part}_sq": MISSING for when in ("now", "novel", "placed") for part in ("w", "s", "m")},
     **dict.fromkeys(("translation", "size", "state", "position", "position_camera"), 100.0),
     **dict.fromkeys(("rotation", "rotation_up_to_symmetry", "axis", "axis_camera"), 180.0),
 }
@@ -91,8 +89,8 @@ def score(found: Estimate, true: TrueObject, samples: int, rng: np.random.Genera
     Returns:
         Chamfer distances ``now`` (in the view's state) and ``novel`` (same shape, other joint values), both in the
         object's own frame, and ``placed`` (where the camera would see it, pose included), each of the whole (``_w``),
-        its static (``_s``) and moving part (``_m``), squared ones with ``_sq`` behind; what :func:`pose_errors` and
-        :func:`joint_errors` give.
+        its static part (``_s``) and its moving parts (``_m``, their mean), squared ones with ``_sq`` behind; what
+        :func:`pose_errors` and :func:`joint_errors` give.
     """
     rigid = true.T_camera_base
     own, in_place = _scaled(1 / found.size_m), _scaled(1 / true.size_m) @ inverse(rigid) @ found.T_camera_base
@@ -169,38 +167,43 @@ def floor(true: TrueObject, rng: np.random.Generator) -> dict[str, float]:
     out: dict[str, float] = {}
     for when, q in (("now", true.q), ("novel", true.novel)):
         points = true.surface(q)
-        for part, own in _surfaces_of(true.label).items():
-            l1, squared = chamfers(points[half & own], points[~half & own])
-            out |= {f"{when}_{part}": l1 / np.sqrt(2), f"{when}_{part}_sq": squared / 2}
+        pairs = [(points[half & own], points[~half & own]) for own in _shares(true.label)]
+        found = _named(when, pairs)
+        out |= {key: value / (2 if key.endswith("_sq") else np.sqrt(2)) for key, value in found.items()}
     return out
 
 
-def chamfers(points: np.ndarray, true_points: np.ndarray) -> tuple[float, float]:
-    """Chamfer distances x 1000 of samples (N, 3) and (M, 3): L1, mean of both directions; squared, their sum."""
-    if not len(points) or not len(true_points):
-        return NOTHING, NOTHING
-    to_true, from_true = cKDTree(true_points).query(points)[0], cKDTree(points).query(true_points)[0]
-    l1 = 500 * (to_true.mean() + from_true.mean())
-    return float(l1), float(1000 * ((to_true**2).mean() + (from_true**2).mean()))
+def _distances(points: np.ndarray, true_points: np.ndarray) -> tuple[float, float]:
+    """Both Chamfer distances; that of a surface that is not there is a whole diagonal."""
+    return chamfers(points, true_points) if len(points) else (MISSING, MISSING)
 
 
 def _chamfers(
     when: str, parts: Sequence[Mesh], true: TrueObject, q: np.ndarray, samples: int, rng: np.random.Generator
 ) -> dict[str, float]:
-    """Distances of the whole, the static and the moving part; parts have their share of the whole's samples."""
+    """Distances of the whole, the static and the moving parts; parts have their share of the whole's samples."""
     surface = true.surface(q)
     pick = rng.permutation(len(surface))[:samples]
+    shares = _shares(true.label[pick])
+    meshes = (merged(parts), *parts)
+    pairs = [
+        (sample_surface(m, int(own.sum()), rng), surface[pick][own]) for m, own in zip(meshes, shares, strict=True)
+    ]
+    return _named(when, pairs)
+
+
+def _named(when: str, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+    """Distances between samples of the whole, of the static part, and their mean over the moving parts."""
+    whole, static, *moving = (_distances(*pair) for pair in pairs)
     out: dict[str, float] = {}
-    for part, own in _surfaces_of(true.label[pick]).items():
-        mesh = merged({"w": parts, "s": parts[:1], "m": parts[1:]}[part])
-        l1, squared = chamfers(sample_surface(mesh, int(own.sum()), rng), surface[pick][own])
-        out |= {f"{when}_{part}": l1, f"{when}_{part}_sq": squared}
+    for part, (l1, squared) in {"w": whole, "s": static, "m": np.mean(moving, axis=0)}.items():
+        out |= {f"{when}_{part}": float(l1), f"{when}_{part}_sq": float(squared)}
     return out
 
 
-def _surfaces_of(label: np.ndarray) -> dict[str, np.ndarray]:
-    """Which samples (N,) belong to the whole, the static and the moving part."""
-    return {"w": label >= 0, "s": label == 0, "m": label > 0}
+def _shares(label: np.ndarray) -> list[np.ndarray]:
+    """Which samples (N,) belong to the whole, the static and each moving part."""
+    return [label >= 0, *(label == k for k in range(label.max() + 1))]
 
 
 def _moved(found: Estimate, T: np.ndarray, q: np.ndarray) -> list[Mesh]:

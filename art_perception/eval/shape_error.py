@@ -60,8 +60,11 @@ def shape_score(meshes: Sequence[Mesh], true: TrueShape, seed: int = 0) -> Shape
     rng = np.random.default_rng(seed)
     whole = surface_error(merged(meshes), true.whole, true.size_m, rng)
     static = surface_error(meshes[0], true.parts[0], true.size_m, rng)
-    moving = [[surface_error(mesh, part, true.size_m, rng) for part in true.parts[1:]] for mesh in meshes[1:]]
-    return ShapeScore(whole, static, _paired(np.array(moving).reshape(-1, len(true.parts) - 1)))
+    error = _errors(meshes, true, rng)
+    pairs = _pairs(error)
+    found = sum(error[p, g] for p, g in pairs)
+    count = len(true.parts) - 1
+    return ShapeScore(whole, static, float((found + MISSING * (count - len(pairs))) / count))
 
 
 def surface_error(mesh: Mesh, true_points: np.ndarray, size_m: float, rng: np.random.Generator) -> float:
@@ -70,8 +73,17 @@ def surface_error(mesh: Mesh, true_points: np.ndarray, size_m: float, rng: np.ra
     return chamfer_l1(points / size_m, true_points / size_m) if len(points) else MISSING
 
 
-def _paired(error: np.ndarray) -> float:
-    """Mean over true parts of the error (P, G) of the mesh each is paired with."""
-    pairs = match(MISSING - np.minimum(error, MISSING))
-    missing = error.shape[1] - len(pairs)
-    return float((sum(error[p, g] for p, g in pairs) + MISSING * missing) / error.shape[1])
+def paired_parts(meshes: Sequence[Mesh], true: TrueShape, seed: int = 0) -> dict[int, int]:
+    """Index of the true part of each mesh that :func:`shape_score` pairs with one; 0, the static body, with 0."""
+    pairs = _pairs(_errors(meshes, true, np.random.default_rng(seed)))
+    return {0: 0} | {p + 1: g + 1 for p, g in pairs}
+
+
+def _errors(meshes: Sequence[Mesh], true: TrueShape, rng: np.random.Generator) -> np.ndarray:
+    """Error (P, G) of every moving mesh against every true moving part."""
+    rows = [[surface_error(mesh, part, true.size_m, rng) for part in true.parts[1:]] for mesh in meshes[1:]]
+    return np.array(rows).reshape(len(meshes) - 1, len(true.parts) - 1)
+
+
+def _pairs(error: np.ndarray) -> list[tuple[int, int]]:
+    return match(MISSING - np.minimum(error, MISSING))

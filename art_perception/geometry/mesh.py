@@ -93,14 +93,20 @@ def face_areas(mesh: Mesh) -> np.ndarray:
 
 def sample_surface(mesh: Mesh, count: int, rng: np.random.Generator) -> np.ndarray:
     """Return ``count`` points (count, 3) spread uniformly over the surface; none when the mesh has no area."""
+    return sample_oriented(mesh, count, rng)[0]
+
+
+def sample_oriented(mesh: Mesh, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """As :func:`sample_surface`, with the unit normals (count, 3) of the faces the points are on."""
     areas = face_areas(mesh)
     if areas.sum() <= 0:
-        return np.zeros((0, 3))
+        return np.zeros((0, 3)), np.zeros((0, 3))
     face = rng.choice(len(areas), count, p=areas / areas.sum())
     u, v = rng.random((2, count))
     u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
     a, b, c = (mesh.vertices[mesh.faces[face, i]] for i in range(3))
-    return a + u[:, None] * (b - a) + v[:, None] * (c - a)
+    normals = np.cross(b - a, c - a) / (2 * areas[face, None])
+    return a + u[:, None] * (b - a) + v[:, None] * (c - a), normals
 
 
 def signed_volume(mesh: Mesh) -> float:

@@ -23,7 +23,6 @@ class Proposal:
         axis: (3,) unit vector in the direction of net motion.
         origin: (3,) point on the axis (revolute) or on the part (prismatic), metres.
         q: (T,) motion since the window's first frame, rad or m.
-        log_odds: of revolute against prismatic.
         certainty: mean probability of the part's points belonging to it, times that of its moving at all.
     """
 
@@ -31,7 +30,6 @@ class Proposal:
     axis: Tensor
     origin: Tensor
     q: Tensor
-    log_odds: float
     certainty: float
 
 
@@ -66,6 +64,5 @@ def _proposal(output: Sim2ArtOutput, window: PointWindow, b: int, m: int, belong
         axis=(output.turn_axis if revolute else output.slide_axis)[b, m],
         origin=(output.pivot[b, m] if revolute else middle) * scale + center,
         q=output.turn[b, :, m] if revolute else output.slide[b, :, m] * scale,
-        log_odds=float((kind[0].clamp(min=1e-6) / kind[1].clamp(min=1e-6)).log()),
         certainty=float(belonging * (1 - kind[2])),
     )
