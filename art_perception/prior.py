@@ -105,8 +105,7 @@ def guess(window: Window, config: PriorConfig, why: str) -> Guess:
     Raises:
         FrameError: the object's pixels are unknown or too few, or the prior's object does not agree with them.
     """
-    frame = max(window.frames, key=lambda f: int(_object_pixels(f).sum()))
-    pixels = _object_pixels(frame)
+    frame, pixels = _best_view(window)
     points = unproject(frame.depth_m, frame.K)
     beyond = points[~pixels & (frame.depth_m > 0)]
     found = complete(points[_inside(pixels)], config.category, networks(config.weights), config.completion, beyond)
@@ -129,18 +128,19 @@ def guess(window: Window, config: PriorConfig, why: str) -> Guess:
     )
 
 
-def _object_pixels(frame: RgbdFrame) -> np.ndarray:
-    """Pixels (H, W) of the object that have a depth.
+def _best_view(window: Window) -> tuple[RgbdFrame, np.ndarray]:
+    """The frame that shows most of the object, and the pixels (H, W) of the object that have a depth.
 
     Raises:
-        FrameError: there is no mask.
+        FrameError: no frame has a mask.
     """
-    if frame.mask is None:
+    views = [(frame, frame.mask & (frame.depth_m > 0)) for frame in window.frames if frame.mask is not None]
+    if not views:
         raise FrameError(
             "a single view without an object mask does not tell the object from the room: publish /object/mask with "
             "the object non-zero, or record a few seconds while the part moves"
         )
-    return frame.mask & (frame.depth_m > 0)
+    return max(views, key=lambda view: int(view[1].sum()))
 
 
 def _inside(pixels: np.ndarray) -> np.ndarray:
