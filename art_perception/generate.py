@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from art_perception.errors import ObjectError
-from art_perception.geometry.clearance import clear_pieces
+from art_perception.geometry.clearance import with_room
+from art_perception.geometry.convex import convex_pieces
 from art_perception.geometry.lie import transform
 from art_perception.geometry.mesh import largest_piece, simplified, transformed
 from art_perception.geometry.screw import closest_on_line
@@ -88,12 +89,14 @@ def _object(
     T[2, 3] = -size_m * min(mesh.vertices[:, 2].min() for mesh in rest)
     meshes = [simplified(transformed(mesh, T), 0.05 * voxel_m, config.max_faces) for mesh in rest]
     joints = [_joint(shape, info, k, T, meshes[k + 1]) for k in range(info.parts - 1)]
-    pieces = clear_pieces(meshes, joints, config.max_pieces, 0.75 * voxel_m)
     names = ["base", *(joint.child for joint in joints)]
-    parts = (Part(*row, observed=0.0) for row in zip(names, meshes, pieces, strict=True))
+    parts = [
+        Part(name, mesh, convex_pieces(mesh, config.max_pieces, 0.75 * voxel_m), 0.0)
+        for name, mesh in zip(names, meshes, strict=True)
+    ]
     frame = np.eye(4)
     frame[:3, 3] = T[:3, 3]
-    return ArticulatedObject(info.name, "world", tuple(parts), tuple(joints), frame)
+    return ArticulatedObject(info.name, "world", with_room(parts, joints), tuple(joints), frame)
 
 
 def _joint(shape: Shape, info: CategoryInfo, k: int, T: np.ndarray, mesh: Mesh) -> Joint:

@@ -17,7 +17,8 @@ from art_perception.complete import Completion, CompletionConfig, complete, load
 from art_perception.errors import FrameError, UsageError
 from art_perception.fit import Networks
 from art_perception.geometry.camera import project, unproject
-from art_perception.geometry.clearance import clear_pieces
+from art_perception.geometry.clearance import with_room
+from art_perception.geometry.convex import convex_pieces
 from art_perception.geometry.lie import transform
 from art_perception.geometry.mesh import sample_surface, simplified, transformed
 from art_perception.geometry.screw import closest_on_line
@@ -222,9 +223,9 @@ def _parts(
         _observed_share(mesh, points[labels == k], config.tolerance * found.size_m) for k, mesh in enumerate(meshes)
     ]
     meshes = [transformed(mesh, frame.T_world_camera) for mesh in meshes]
-    pieces = clear_pieces(meshes, joints, config.max_pieces, 0.75 * voxel_m)
+    pieces = [convex_pieces(mesh, config.max_pieces, 0.75 * voxel_m) for mesh in meshes]
     names = ["base", *(joint.child for joint in joints)]
-    return tuple(Part(*row) for row in zip(names, meshes, pieces, shares, strict=True))
+    return with_room([Part(*row) for row in zip(names, meshes, pieces, shares, strict=True)], joints)
 
 
 def _painted(mesh: Mesh, points: np.ndarray, colors: np.ndarray) -> Mesh:
