@@ -24,6 +24,7 @@ from art_perception.types import ArticulatedObject, Joint, JointType, Mesh, Part
 
 _LOOK_VOXELS = 40  # enough to see whether a draw is whole
 _WHOLE = 0.9  # share of a part's area that its largest piece must have
+_LEAST_PART = 0.25  # diagonal of a part, units; what is smaller is a shard of one
 _LEAST_RANGE = 0.02  # of a joint, rad or units
 
 
@@ -74,10 +75,11 @@ def generate(
 
 
 def _is_whole(prior: KinematicVae, shape: Shape, info: CategoryInfo) -> bool:
-    """Whether every part is one piece and every joint has a range."""
+    """Whether every part is one piece of some size and every joint has a range."""
     if float(shape.joints.upper[0, : info.parts - 1].min()) < _LEAST_RANGE:
         return False
-    return all(largest_piece(mesh)[1] > _WHOLE for mesh in extract_parts(prior, shape, 0, _LOOK_VOXELS))
+    pieces = [largest_piece(mesh) for mesh in extract_parts(prior, shape, 0, _LOOK_VOXELS)]
+    return all(share > _WHOLE and np.linalg.norm(np.ptp(p.vertices, axis=0)) > _LEAST_PART for p, share in pieces)
 
 
 def _object(
@@ -105,6 +107,6 @@ def _joint(shape: Shape, info: CategoryInfo, k: int, T: np.ndarray, mesh: Mesh) 
     axis = shape.joints.axis[0, k].double().numpy()
     origin = transform(T, shape.joints.origin[0, k].double().numpy()[None])[0]
     middle = (mesh.vertices.min(0) + mesh.vertices.max(0)) / 2
-    upper = float(shape.joints.upper[0, k]) * (1.0 if info.revolute else T[0, 0])
+    upper = float(shape.joints.upper[0, k]) * (1.0 if info.revolute else float(T[0, 0]))
     joint = Joint(f"joint_{k + 1}", "base", f"part_{k + 1}", kind, axis, middle, (0.0, upper), proposed_by="prior")
     return replace(joint, origin=closest_on_line(middle, origin, axis)) if info.revolute else joint
