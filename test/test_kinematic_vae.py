@@ -72,6 +72,7 @@ def trained() -> tuple[KinematicVae, ShapeBank]:
         terms = losses(network, batch([0, 1], step, bank), loss, torch.Generator().manual_seed(step))
         optimizer.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
     return network.eval(), bank
 
