@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from art_perception.errors import ObjectError
-from art_perception.geometry.clearance import clear_pieces
+from art_perception.geometry.clearance import with_room
+from art_perception.geometry.convex import convex_pieces
 from art_perception.geometry.lie import transform
 from art_perception.geometry.mesh import largest_piece, simplified, transformed
 from art_perception.geometry.screw import closest_on_line
@@ -23,6 +24,7 @@ from art_perception.types import ArticulatedObject, Joint, JointType, Mesh, Part
 
 _LOOK_VOXELS = 40  # enough to see whether a draw is whole
 _WHOLE = 0.9  # share of a part's area that its largest piece must have
+_LEAST_PART = 0.25  # diagonal of a part, units; what is smaller is a shard of one
 _LEAST_RANGE = 0.02  # of a joint, rad or units
 
 
@@ -73,10 +75,11 @@ def generate(
 
 
 def _is_whole(prior: KinematicVae, shape: Shape, info: CategoryInfo) -> bool:
-    """Whether every part is one piece and every joint has a range."""
+    """Whether every part is one piece of some size and every joint has a range."""
     if float(shape.joints.upper[0, : info.parts - 1].min()) < _LEAST_RANGE:
         return False
-    return all(largest_piece(mesh)[1] > _WHOLE for mesh in extract_parts(prior, shape, 0, _LOOK_VOXELS))
+    pieces = [largest_piece(mesh) for mesh in extract_parts(prior, shape, 0, _LOOK_VOXELS)]
+    return all(share > _WHOLE and np.linalg.norm(np.ptp(p.vertices, axis=0)) > _LEAST_PART for p, share in pieces)
 
 
 def _object(
@@ -88,12 +91,14 @@ def _object(
     T[2, 3] = -size_m * min(mesh.vertices[:, 2].min() for mesh in rest)
     meshes = [simplified(transformed(mesh, T), 0.05 * voxel_m, config.max_faces) for mesh in rest]
     joints = [_joint(shape, info, k, T, meshes[k + 1]) for k in range(info.parts - 1)]
-    pieces = clear_pieces(meshes, joints, config.max_pieces, 0.75 * voxel_m)
     names = ["base", *(joint.child for joint in joints)]
-    parts = (Part(*row, observed=0.0) for row in zip(names, meshes, pieces, strict=True))
+    parts = [
+        Part(name, mesh, convex_pieces(mesh, config.max_pieces, 0.75 * voxel_m), 0.0)
+        for name, mesh in zip(names, meshes, strict=True)
+    ]
     frame = np.eye(4)
     frame[:3, 3] = T[:3, 3]
-    return ArticulatedObject(info.name, "world", tuple(parts), tuple(joints), frame)
+    return ArticulatedObject(info.name, "world", with_room(parts, joints), tuple(joints), frame)
 
 
 def _joint(shape: Shape, info: CategoryInfo, k: int, T: np.ndarray, mesh: Mesh) -> Joint:
@@ -102,6 +107,6 @@ def _joint(shape: Shape, info: CategoryInfo, k: int, T: np.ndarray, mesh: Mesh) 
     axis = shape.joints.axis[0, k].double().numpy()
     origin = transform(T, shape.joints.origin[0, k].double().numpy()[None])[0]
     middle = (mesh.vertices.min(0) + mesh.vertices.max(0)) / 2
-    upper = float(shape.joints.upper[0, k]) * (1.0 if info.revolute else T[0, 0])
+    upper = float(shape.joints.upper[0, k]) * (1.0 if info.revolute else float(T[0, 0]))
     joint = Joint(f"joint_{k + 1}", "base", f"part_{k + 1}", kind, axis, middle, (0.0, upper), proposed_by="prior")
     return replace(joint, origin=closest_on_line(middle, origin, axis)) if info.revolute else joint

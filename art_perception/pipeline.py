@@ -22,6 +22,7 @@ from art_perception.estimation.segment import SegmentConfig
 from art_perception.estimation.select import Choice, joints_of, refine_all, trusted
 from art_perception.estimation.tracking import TrackingConfig
 from art_perception.estimation.window import WindowConfig
+from art_perception.geometry.clearance import with_room
 from art_perception.prior import NONE, PriorConfig, guess, require_prior
 from art_perception.propose import NetworkConfig, propose, require_network
 from art_perception.types import ArticulatedObject, Part, PartMotion, PriorUse, Window
@@ -164,7 +165,7 @@ def reconstruct(
 def _measured(window: Window, config: Config, name: str, clock: Clock, use: PriorUse) -> Reconstruction:
     motion = estimate_motion(window, config, clock)
     with clock.stage("meshes", 0.7):
-        parts = fuse_parts(window, motion, config.fuse)
+        parts = with_room(fuse_parts(window, motion, config.fuse), motion.joints)
     obj = ArticulatedObject(name, window.fixed_frame, parts, motion.joints, base_frame(parts[0]))
     return Reconstruction(obj, motion, window, clock.seconds, use)
 

@@ -17,7 +17,8 @@ from art_perception.complete import Completion, CompletionConfig, complete, load
 from art_perception.errors import FrameError, UsageError
 from art_perception.fit import Networks
 from art_perception.geometry.camera import project, unproject
-from art_perception.geometry.clearance import clear_pieces
+from art_perception.geometry.clearance import with_room
+from art_perception.geometry.convex import convex_pieces
 from art_perception.geometry.lie import transform
 from art_perception.geometry.mesh import sample_surface, simplified, transformed
 from art_perception.geometry.screw import closest_on_line
@@ -48,7 +49,7 @@ class PriorConfig:
     none = no prior."""
     weights: str = "shipped"
     """Folder with kinediff3d_vae, kinediff3d_pose and kinediff3d_latent.safetensors; shipped = the package's own."""
-    min_score: float = field(default=0.5, metadata={"bounds": (0.0, 1.0)})
+    min_score: float = field(default=0.65, metadata={"bounds": (0.0, 1.0)})
     """The prior's object is refused when it agrees with less than this share of what was measured."""
     tolerance: float = field(default=0.04, metadata={"bounds": (0.001, 1.0)})
     """Distance within which a measured point agrees with it, object diagonals."""
@@ -105,8 +106,7 @@ def guess(window: Window, config: PriorConfig, why: str) -> Guess:
     Raises:
         FrameError: the object's pixels are unknown or too few, or the prior's object does not agree with them.
     """
-    frame = max(window.frames, key=lambda f: int(_object_pixels(f).sum()))
-    pixels = _object_pixels(frame)
+    frame, pixels = _best_view(window)
     points = unproject(frame.depth_m, frame.K)
     beyond = points[~pixels & (frame.depth_m > 0)]
     found = complete(points[_inside(pixels)], config.category, networks(config.weights), config.completion, beyond)
@@ -129,18 +129,19 @@ def guess(window: Window, config: PriorConfig, why: str) -> Guess:
     )
 
 
-def _object_pixels(frame: RgbdFrame) -> np.ndarray:
-    """Pixels (H, W) of the object that have a depth.
+def _best_view(window: Window) -> tuple[RgbdFrame, np.ndarray]:
+    """The frame that shows most of the object, and the pixels (H, W) of the object that have a depth.
 
     Raises:
-        FrameError: there is no mask.
+        FrameError: no frame has a mask.
     """
-    if frame.mask is None:
+    views = [(frame, frame.mask & (frame.depth_m > 0)) for frame in window.frames if frame.mask is not None]
+    if not views:
         raise FrameError(
             "a single view without an object mask does not tell the object from the room: publish /object/mask with "
             "the object non-zero, or record a few seconds while the part moves"
         )
-    return frame.mask & (frame.depth_m > 0)
+    return max(views, key=lambda view: int(view[1].sum()))
 
 
 def _inside(pixels: np.ndarray) -> np.ndarray:
@@ -222,9 +223,9 @@ def _parts(
         _observed_share(mesh, points[labels == k], config.tolerance * found.size_m) for k, mesh in enumerate(meshes)
     ]
     meshes = [transformed(mesh, frame.T_world_camera) for mesh in meshes]
-    pieces = clear_pieces(meshes, joints, config.max_pieces, 0.75 * voxel_m)
+    pieces = [convex_pieces(mesh, config.max_pieces, 0.75 * voxel_m) for mesh in meshes]
     names = ["base", *(joint.child for joint in joints)]
-    return tuple(Part(*row) for row in zip(names, meshes, pieces, shares, strict=True))
+    return with_room([Part(*row) for row in zip(names, meshes, pieces, shares, strict=True)], joints)
 
 
 def _painted(mesh: Mesh, points: np.ndarray, colors: np.ndarray) -> Mesh:

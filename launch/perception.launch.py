@@ -23,6 +23,7 @@ ARGUMENTS = {
     "config": (os.path.join(SHARE, "config", "default.yaml"), "parameter file, e.g. config/realsense.yaml"),
     "namespace": ("", "namespace of all nodes and of their topics"),
     "object": ("", "name of the object and of its result folder"),
+    "category": ("", "what the object is, such as laptop: its shape prior stands in until something has moved"),
     "output_dir": ("", "folder that receives one folder per object"),
     "pose_source": ("", "camera pose: topic, odom, tf or static"),
     "fixed_frame": ("", "frame to describe the object in, for pose_source tf"),
@@ -109,6 +110,8 @@ def start(context):
     source = only_given(arguments, ("pose_source", "fixed_frame"))
     if not arguments["urdf"]:
         output = only_given(arguments, ("object", "output_dir"))
+        if arguments["category"]:
+            output["prior.category"] = text(arguments["category"])
         actions.append(art_node(arguments, "reconstruct_node", "reconstruct", {**source, **output}))
     track = {**source, **only_given(arguments, ("urdf",))}
     if is_true(arguments["robot_state_publisher"]):

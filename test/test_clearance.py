@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from object_tools import box_mesh, make_joint
 from physics_tools import deepest_m
 
-from art_perception.geometry.clearance import ALLOWED_M, below, clear_pieces, cleared
+from art_perception.geometry.clearance import ALLOWED_M, below, cleared, with_room
 from art_perception.geometry.lie import exp_so3
 from art_perception.geometry.mesh import convex_hull, is_watertight, signed_volume
 from art_perception.geometry.screw import twist_of_joint
@@ -91,7 +93,20 @@ def test_turning_the_whole_scene_turns_the_result():
     assert volume(again[1]) == pytest.approx(volume(free), rel=0.01)
 
 
-def test_every_part_gets_pieces():
-    boards, door, joint = door_in_frame(0.02)
-    pieces = clear_pieces([boards[4], door], [joint], 4, 0.002)
-    assert [len(own) for own in pieces] == [1, 1]
+def test_a_part_clears_the_one_it_hangs_on(tmp_path):
+    """A drawer in a door in a frame: the drawer's slide is the door's business."""
+    boards, door, hinge = door_in_frame(0.05)
+    slide = make_joint("joint_2", "part_1", "part_2", JointType.PRISMATIC, [0, -1, 0], [0.175, 0, 0.5], (0, 0.2))
+    parts = (
+        Part("base", boards[0], tuple(boards)),
+        Part("part_1", door, (door,)),
+        Part("part_2", box_mesh([0.175, 0, 0.5], [0.03, 0.2, 0.2])),
+    )
+    parts = (*parts[:2], replace(parts[2], collision=(parts[2].visual,)))
+    roomy = with_room(parts, (hinge, slide))
+    assert volume(roomy[0].collision) + volume(roomy[1].collision) < volume(boards) + volume([door])
+    assert [part.visual for part in roomy] == [part.visual for part in parts]
+    child = Part("base", door, roomy[1].collision), Part("part_1", door, roomy[2].collision)
+    alone = replace(slide, parent="base", child="part_1", name="joint_1")
+    path = write_urdf(ArticulatedObject("pair", "world", child, (alone,), np.eye(4)), tmp_path)
+    assert deepest_m(path) < ALLOWED_M + 0.0025

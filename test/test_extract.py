@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from shape_tools import box_sdf
 
-from art_perception.geometry.mesh import is_watertight, signed_volume
-from art_perception.models.extract import mesh_of_field
+from art_perception.data.categories import NAMES
+from art_perception.geometry.mesh import is_watertight, signed_volume, to_manifold
+from art_perception.models.census import draw_latent
+from art_perception.models.checkpoint import WEIGHTS, load_census, load_kinematic_vae
+from art_perception.models.extract import extract_part, extract_parts, mesh_of_field
 
 LOW, HIGH = np.array([-0.4, -0.28, -0.006]), np.array([0.4, 0.28, 0.006])
 
@@ -52,3 +56,20 @@ def test_crumbs_go_and_second_pieces_stay():
 def test_nothing_inside_is_an_empty_mesh():
     mesh = mesh_of_field(lambda points: np.full(len(points), 0.5), 64)
     assert not len(mesh.faces)
+
+
+def test_a_point_belongs_to_one_part():
+    """Fields of a trained prior overlap; its meshes do not."""
+    prior = load_kinematic_vae(WEIGHTS / "kinediff3d_vae.safetensors")[0]
+    census = load_census(WEIGHTS / "kinediff3d_census.safetensors")[0]
+    for name, seed in (("drawer", 1), ("cabinet", 0)):
+        category = NAMES.index(name)
+        z, _ = draw_latent(census, category, 0.0, torch.Generator().manual_seed(seed))
+        with torch.no_grad():
+            shape = prior.decode(z, torch.tensor([category]))
+        apart = [to_manifold(mesh) for mesh in extract_parts(prior, shape, 0, 48)]
+        together = [to_manifold(extract_part(prior, shape, 0, k, 48)) for k in range(2)]
+        assert (together[0] ^ together[1]).volume() > 0.3 * together[1].volume()
+        assert (apart[0] ^ apart[1]).volume() < 1e-3 * apart[1].volume()
+        assert apart[1].volume() == pytest.approx(together[1].volume()), "what moves keeps everything"
+        assert apart[0].volume() > 0.8 * together[0].volume()

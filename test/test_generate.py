@@ -10,13 +10,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from object_tools import make_joint
 from physics_tools import deepest_m, mujoco_ranges
 from shape_tools import small_bank
 
+from art_perception.cli.generate import checked_state
 from art_perception.cli.main import BAD_INPUT, main
 from art_perception.data.categories import CATEGORIES, NAMES
 from art_perception.data.shape_bank import ShapeBank
-from art_perception.errors import CheckpointError, ObjectError
+from art_perception.errors import CheckpointError, ObjectError, UsageError
 from art_perception.generate import GenerateConfig, generate
 from art_perception.geometry.mesh import is_watertight, largest_piece
 from art_perception.io.results import read_result
@@ -32,7 +34,7 @@ from art_perception.models.checkpoint import (
 from art_perception.models.kinematic_vae import KinematicVae, KinematicVaeConfig
 from art_perception.train.census import CensusConfig, count_kinds, take_census
 from art_perception.train.vae import KNOWN
-from art_perception.types import ArticulatedObject
+from art_perception.types import ArticulatedObject, JointType
 from art_perception.urdf.check import check_urdf
 from art_perception.urdf.reader import load_urdf
 from art_perception.urdf.writer import write_urdf
@@ -154,6 +156,17 @@ def test_the_command_writes_a_result_folder(tmp_path: Path, capsys):
     shut, opened = picture[:260, :300], picture[:260, -300:]
     assert np.abs(shut.astype(int) - opened).mean() > 5
     assert main(["check", str(out)]) == 0
+
+
+def test_one_state_counts_for_all_joints_and_each_is_checked():
+    legs = [
+        make_joint(f"joint_{k}", "base", f"part_{k}", JointType.REVOLUTE, [0, 0, 1], np.zeros(3), (0, k))
+        for k in (1, 2)
+    ]
+    assert checked_state((0.5,), legs).tolist() == [0.5, 0.5]
+    assert checked_state((0.5, 1.5), legs).tolist() == [0.5, 1.5]
+    with pytest.raises(UsageError, match="joint_1: give"):
+        checked_state((1.5,), legs)
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_every_executable_is_a_console_script_and_a_wrapper():
 def test_launched_parameters_are_declared():
     perception, replay = ROOT / "launch" / "perception.launch.py", ROOT / "launch" / "replay.launch.py"
     given = {
-        "reconstruct": {"pose_source", "fixed_frame", "object", "output_dir"},
+        "reconstruct": {"pose_source", "fixed_frame", "object", "output_dir", "prior.category"},
         "track": {"pose_source", "fixed_frame", "urdf", "robot_state_publisher"},
         "replay": {"bag", "rate", "loop"},
     }

@@ -13,6 +13,7 @@ import numpy as np
 from tyro.conf import arg
 
 from art_perception.cli.options import parse
+from art_perception.cli.progress import stage_bar
 from art_perception.errors import CheckpointError, UsageError
 from art_perception.generate import GenerateConfig, generate
 from art_perception.io.atomic import atomic_directory
@@ -52,9 +53,12 @@ def main(arguments: list[str]) -> int:
     prior, census = load_prior(options.weights)
     if options.size_m is not None and not 0.01 <= options.size_m <= 10:
         raise UsageError(f"--size-m {options.size_m:g} is no size of an object: give 0.01 to 10 metres")
-    with atomic_directory(options.out) as folder:
-        obj = generate(category_index(options.category, prior), options.size_m, prior, census, options.draw)
+    index = category_index(options.category, prior)
+    with stage_bar() as progress, atomic_directory(options.out) as folder:
+        progress("drawing", 0.0)
+        obj = generate(index, options.size_m, prior, census, options.draw)
         q = checked_state(options.state, obj.joints)
+        progress("writing", 0.9)
         write_urdf(obj, folder)
         cv2.imwrite(str(folder / STATES_FILE), cv2.cvtColor(states_shown(obj, q), cv2.COLOR_RGB2BGR))
         seconds = {"total": time.perf_counter() - start}

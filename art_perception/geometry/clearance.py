@@ -7,15 +7,14 @@ bay. Cutting a convex piece by a plane leaves it convex, so pieces are trimmed, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from art_perception.geometry.convex import convex_pieces
 from art_perception.geometry.lie import exp_se3, inverse, transform
 from art_perception.geometry.mesh import convex_hull, signed_volume
 from art_perception.geometry.screw import twist_of_joint
-from art_perception.types import Joint, Mesh
+from art_perception.types import Joint, Mesh, Part
 
 ALLOWED_M = 0.0015
 """How deep pieces may still reach into each other."""
@@ -42,21 +41,19 @@ class _Overlap:
     T: np.ndarray
 
 
-def clear_pieces(
-    meshes: Sequence[Mesh], joints: Sequence[Joint], max_pieces: int, margin_m: float
-) -> list[tuple[Mesh, ...]]:
-    """Convex pieces of a base and of the parts that hang on it, which do not hinder their joints.
+def with_room(parts: Sequence[Part], joints: Sequence[Joint]) -> tuple[Part, ...]:
+    """The parts of an object with collision pieces that do not hinder any joint, each clear of the part it hangs on.
 
     Args:
-        meshes: closed, of the base and then of the child of every joint, at joint values 0.
-        joints: their parent is the base.
-        max_pieces: upper bound of the number of pieces of a part.
-        margin_m: about the roughness of the meshes.
+        parts: of a base and then of the child of every joint, at joint values 0.
+        joints: of the object, parents first.
     """
-    pieces = [convex_pieces(mesh, max_pieces, margin_m) for mesh in meshes]
-    for k, joint in enumerate(joints, 1):
-        pieces[0], pieces[k] = cleared(pieces[0], pieces[k], twist_of_joint(joint), np.array(joint.limits))
-    return pieces
+    index = {part.name: k for k, part in enumerate(parts)}
+    pieces = [part.collision for part in parts]
+    for joint in joints:
+        i, j = index[joint.parent], index[joint.child]
+        pieces[i], pieces[j] = cleared(pieces[i], pieces[j], twist_of_joint(joint), np.array(joint.limits))
+    return tuple(replace(part, collision=own) for part, own in zip(parts, pieces, strict=True))
 
 
 def cleared(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 REPORT_FILE = "report.html"
 _LITTLE_SEEN = 0.5
+_REMEDY = "record a larger or slower motion, or view it from another side."
 _ANIMATION_FRAMES = 12
 _STAGE_HEX = ("#0ea5e9", "#6366f1", "#a855f7", "#ec4899", "#f97316", "#eab308", "#22c55e", "#14b8a6")
 
@@ -63,7 +64,7 @@ def warnings_of(reconstruction: Reconstruction, result: Result) -> list[str]:
         if not joint.valid:
             out.append(
                 f"{joint.name} is not valid (confidence {joint.confidence:.0%}): do not act on it; "
-                "record a larger or slower motion, or view it from another side."
+                + ("film it while the part moves." if use.used == "all" else _REMEDY)
             )
     for part in reconstruction.object.parts:
         if not len(part.visual.faces):
