@@ -26,6 +26,7 @@ ALLOWED = {
     "complete": CORE | {"models", "estimation", "fit"},
     "generate": CORE | {"models"},
     "prior": CORE | {"complete", "fit", "models"},
+    "prior_shape": CORE | {"complete", "fit", "models", "estimation"},
     "pipeline": CORE | {"propose", "prior"} | set(SIBLINGS) - {"eval"},
     "train": CORE | {"data", "models", "eval"},
     "viz": CORE | set(SIBLINGS) | {"pipeline"},
