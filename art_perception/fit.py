@@ -18,6 +18,7 @@ from art_perception.estimation.terms import Decoded, Evidence, Hypotheses, TermW
 from art_perception.geometry.rotations import rotation_angle
 from art_perception.models.census import Census
 from art_perception.models.expectation import Whitening, whitening
+from art_perception.models.extract import HALF
 from art_perception.models.kinematic_vae import PARTS, KinematicVae
 from art_perception.models.latent_diffusion import FastSamplerConfig, LatentNetwork, sample_latents
 from art_perception.models.pose_diffusion import PoseNetwork
@@ -137,7 +138,9 @@ def decoder(prior: KinematicVae, category: int, white: Whitening) -> Decode:
         rows = shape.present.flatten().nonzero()[:, 0]
 
         def distance(points: Tensor) -> Tensor:
-            found = prior.part_distance(shape, rows, points.flatten(0, 1)[rows])
+            own = points.flatten(0, 1)[rows]
+            known = own.clamp(-HALF, HALF)  # no network knows what it says out there
+            found = prior.part_distance(shape, rows, known) + (own - known).norm(dim=-1)
             size = (len(u) * PARTS, points.shape[2])
             return found.new_full(size, torch.inf).index_copy(0, rows, found).unflatten(0, (-1, PARTS))
 

@@ -23,7 +23,8 @@ from art_perception.estimation.select import Choice, joints_of, refine_all, trus
 from art_perception.estimation.tracking import TrackingConfig
 from art_perception.estimation.window import WindowConfig
 from art_perception.geometry.clearance import with_room
-from art_perception.prior import NONE, PriorConfig, guess, require_prior
+from art_perception.prior import NONE, PriorConfig, completed, guess, require_prior
+from art_perception.prior_shape import PriorShape
 from art_perception.propose import NetworkConfig, propose, require_network
 from art_perception.types import ArticulatedObject, Part, PartMotion, PriorUse, Window
 
@@ -150,22 +151,28 @@ def reconstruct(
     clock = Clock(progress)
     count = len(window.frames)
     if config.prior.category == NONE:
-        return _measured(window, config, name, clock, PriorUse())
+        motion = estimate_motion(window, config, clock)
+        return _fused(window, motion, None, PriorUse(), config, name, clock)
     if count < config.window.min_frames:
         return from_prior(
             window, config, name, clock, f"motion needs {config.window.min_frames} usable frames, there is {count}"
         )
-    use = PriorUse(config.prior.category, "none", None, "parts and joints were measured")
     try:
-        return _measured(window, config, name, clock, use)
+        motion = estimate_motion(window, config, clock)
     except MotionError as error:
         return from_prior(window, config, name, clock, str(error))
+    with clock.stage("prior", 0.65):
+        shape, use = completed(window, motion, config.prior)
+    return _fused(window, motion, shape, use, config, name, clock)
 
 
-def _measured(window: Window, config: Config, name: str, clock: Clock, use: PriorUse) -> Reconstruction:
-    motion = estimate_motion(window, config, clock)
+def _fused(
+    window: Window, motion: PartMotion, shape: PriorShape | None, use: PriorUse, config: Config, name: str, clock: Clock
+) -> Reconstruction:
+    """Meshes of what was measured, completed by ``shape`` when there is one."""
     with clock.stage("meshes", 0.7):
-        parts = with_room(fuse_parts(window, motion, config.fuse), motion.joints)
+        parts = fuse_parts(window, motion, config.fuse, shape.distance if shape else None)
+        parts = with_room(parts, motion.joints)
     obj = ArticulatedObject(name, window.fixed_frame, parts, motion.joints, base_frame(parts[0]))
     return Reconstruction(obj, motion, window, clock.seconds, use)
 

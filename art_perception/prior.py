@@ -23,6 +23,7 @@ from art_perception.geometry.lie import transform
 from art_perception.geometry.mesh import sample_surface, simplified, transformed
 from art_perception.geometry.screw import closest_on_line
 from art_perception.models.checkpoint import kinediff3d_file
+from art_perception.prior_shape import PriorShape, fit_window
 from art_perception.types import (
     UNLABELLED,
     Joint,
@@ -53,6 +54,8 @@ class PriorConfig:
     """The prior's object is refused when it agrees with less than this share of what was measured."""
     tolerance: float = field(default=0.04, metadata={"bounds": (0.001, 1.0)})
     """Distance within which a measured point agrees with it, object diagonals."""
+    min_fill_score: float = field(default=0.8, metadata={"bounds": (0.0, 1.0)})
+    """Where parts were measured, the prior fills what was not seen when it agrees with this share of them."""
     max_faces: int = 20_000
     """Faces of a visual mesh."""
     max_pieces: int = 8
@@ -93,6 +96,29 @@ def require_prior(config: PriorConfig) -> None:
     known = [info.name for info in networks(config.weights).prior.categories]
     if config.category not in known:
         raise UsageError(f"category {config.category!r} is unknown: give one of {', '.join(known)}, or none")
+
+
+def completed(window: Window, motion: PartMotion, config: PriorConfig) -> tuple[PriorShape | None, PriorUse]:
+    """The prior's object that completes a measured one, or none when it does not agree; and what is said of it.
+
+    Args:
+        window: T frames.
+        motion: what was measured in them.
+        config: which category, which networks.
+    """
+    category = config.category
+    shape = fit_window(window, motion, category, networks(config.weights), config.completion)
+    if shape is None:
+        why = f"no measured joint is one of a {category}, or too little of it is seen: measured surface only"
+        return None, PriorUse(category, "none", None, why)
+    score = round(shape.score, 3)
+    if score < config.min_fill_score:
+        why = (
+            f"the {category} of the prior agrees with {score:.0%} of what was measured "
+            f"(need {config.min_fill_score:.0%}): measured surface only"
+        )
+        return None, PriorUse(category, "none", score, why)
+    return shape, PriorUse(category, "fill", score, "parts and joints were measured, the prior fills what was not seen")
 
 
 def guess(window: Window, config: PriorConfig, why: str) -> Guess:

@@ -8,6 +8,7 @@ from torch import Tensor
 from art_perception.estimation.terms import UNKNOWN, Evidence
 
 _FREE = 4096
+_ABOVE = (0.008, 0.06)  # how far before what was seen past the object, RMS extents of the cloud
 _CLOSE, _FAR = (0.02, 0.15), (0.15, 1.0)  # how far before the surface, RMS extents of the cloud
 
 
@@ -48,5 +49,9 @@ def _past(points: Tensor, beyond: Tensor, spread: Tensor, generator: torch.Gener
         return beyond
     chosen = beyond[torch.randint(len(beyond), (_FREE // 2,), generator=generator)]
     near, far = points[:, 2].amin() - spread / 2, points[:, 2].amax() + spread
-    depth = near + (far - near) * torch.rand((len(chosen), 1), generator=generator)
-    return (chosen * depth / chosen[:, 2:])[(depth < 0.98 * chosen[:, 2:])[:, 0]]
+    draw, which = (torch.rand((len(chosen), 1), generator=generator) for _ in range(2))
+    anywhere = near + (far - near) * draw
+    low, high = _ABOVE
+    above = chosen[:, 2:] - spread * (low + (high - low) * draw)  # or what lies flat on a table would grow along it
+    depth = torch.where((which < 0.5) & (above < far), above, anywhere)
+    return (chosen * depth / chosen[:, 2:])[(depth < chosen[:, 2:] - low * spread)[:, 0]]

@@ -10,7 +10,9 @@ from art_perception.geometry.voxels import Distance, Grid, grid_around, near_sur
 from art_perception.models.kinematic_vae import KinematicVae, Shape
 from art_perception.types import Mesh
 
-_HALF = 0.56  # at rest the diagonal is 1, so nothing is further than 0.5 from the middle along any axis
+HALF = 0.56
+"""Half side of the cube that holds any object: with a diagonal of 1, none reaches further than 0.5 from the middle."""
+
 _COARSE = 32
 _CHUNK = 1 << 16
 _GAP = 0.004  # between parts, units
@@ -69,7 +71,7 @@ def _carved(base: Distance, part: Distance, mesh: Mesh) -> Distance:
 
 def mesh_of_field(distance: Distance, resolution: int) -> Mesh:
     """Zero level set of a distance field inside the canonical unit cube."""
-    overview = Grid(np.full(3, -_HALF), 2 * _HALF / (_COARSE - 1), (_COARSE,) * 3)
+    overview = Grid(np.full(3, -HALF), 2 * HALF / (_COARSE - 1), (_COARSE,) * 3)
     everywhere = np.arange(_COARSE**3)
     near = np.abs(distance(overview.positions(everywhere))) < overview.voxel_m
     if not near.any():
