@@ -43,7 +43,7 @@ class FitConfig:
     points: tuple[int, ...] = (96, 192, 384, 512)
     """Points in every round, of all frames together, surface and free space each; the last one counts for later
     rounds too."""
-    steps: tuple[int, ...] = (12, 20, 30, 40)
+    steps: tuple[int, ...] = (12, 20, 30, 60)
     """Gradient steps in every round."""
     keep: tuple[int, ...] = (8, 4, 2, 2)
     """Hypotheses that go on after every round."""

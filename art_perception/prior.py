@@ -54,7 +54,7 @@ class PriorConfig:
     """The prior's object is refused when it agrees with less than this share of what was measured."""
     tolerance: float = field(default=0.04, metadata={"bounds": (0.001, 1.0)})
     """Distance within which a measured point agrees with it, object diagonals."""
-    min_fill_score: float = field(default=0.8, metadata={"bounds": (0.0, 1.0)})
+    min_fill_score: float = field(default=0.92, metadata={"bounds": (0.0, 1.0)})
     """Where parts were measured, the prior fills what was not seen when it agrees with this share of them."""
     max_faces: int = 20_000
     """Faces of a visual mesh."""

@@ -7,8 +7,10 @@ measured joints take part in the fit: they say where the hinge is, and which par
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from itertools import permutations
 
+import cv2
 import numpy as np
 import torch
 from torch.nn.functional import normalize
@@ -17,12 +19,13 @@ from art_perception.complete import CompletionConfig, hypotheses, with_pooled
 from art_perception.estimation.evidence import evidence_of_view
 from art_perception.estimation.terms import Decoded, Evidence, Hypotheses, part_distances
 from art_perception.fit import Fit, Networks, decoder, fit
-from art_perception.geometry.camera import unproject
+from art_perception.geometry.camera import project, unproject
 from art_perception.geometry.lie import exp_so3, inverse, transform
+from art_perception.geometry.voxels import grid_around, near_surface, surface
 from art_perception.models.expectation import whitening
 from art_perception.models.pool import pooled
 from art_perception.models.pose_diffusion import sample_states
-from art_perception.types import UNLABELLED, JointType, PartMotion, Window
+from art_perception.types import UNLABELLED, JointType, PartMotion, RgbdFrame, Window
 
 FRAMES = 3
 """Frames of the window that are fitted together."""
@@ -30,7 +33,10 @@ MOST_JOINTS = 3
 """Joints of the window that a part is completed for, the surest first."""
 _POINTS, _FREE = 1024, 2048  # per frame
 _TOLERANCE = 0.03  # canonical units within which a point agrees
-_KINDS, _TURNS, _OPENED = 4, 12, (0.0, 0.35, 0.7)  # average objects, turns about a joint, shares of its range
+_KINDS, _TURNS = 4, 12  # average objects, turns about a joint
+_OPENED, _SIZES = (0.1, 0.6), (0.7, 0.85, 1.0)  # shares of the joint's range, of the pose diffusion's size
+_FAR_M = 100.0
+_CELLS = 64  # along the object's diagonal, when its surface is looked at
 _GAP_M = 0.004  # between the base and what moves
 
 
@@ -41,14 +47,14 @@ class Fitted:
     Attributes:
         guess: (1,) its first frame; decoded: what it stands for; cost: of it.
         joints: indices of joints of the window; joint j of the object is ``joints[j]``.
-        score: share in [0, 1] of what was measured that agrees.
+        near: share in [0, 1] of what was measured that is near its surface.
     """
 
     guess: Hypotheses
     decoded: Decoded
     cost: float
     joints: tuple[int, ...]
-    score: float
+    near: float
 
     @torch.no_grad()
     def distance(self, part: int, points: np.ndarray) -> np.ndarray:
@@ -65,15 +71,18 @@ class PriorShape:
     Attributes:
         fitted: one object, or one per joint when the category has a single one; the first explains the window best.
         T_camera_world: (4, 4) into the frame they are stated in.
+        score: share in [0, 1] of what was measured that is near the object's surface, times the share of its surface
+            that no pixel contradicts.
     """
 
     fitted: tuple[Fitted, ...]
     T_camera_world: np.ndarray
+    score: float
 
     @property
-    def score(self) -> float:
-        """That of the object which explains the window best."""
-        return self.fitted[0].score
+    def joints(self) -> tuple[int, ...]:
+        """Joints of the window that it knows."""
+        return tuple(k for fitted in self.fitted for k in fitted.joints)
 
     def distance(self, part: int, points: np.ndarray) -> np.ndarray:
         """Signed distance (N,) metres, negative inside, of points (N, 3) in the fixed frame to a part of the window.
@@ -83,14 +92,14 @@ class PriorShape:
         local = transform(self.T_camera_world, points)
         if part:
             return self._mover(part - 1, local)
-        movers = [self._mover(k, local) for fitted in self.fitted for k in fitted.joints]
+        movers = [self._mover(k, local) for k in self.joints]
         return np.maximum(self.fitted[0].distance(0, local), _GAP_M - np.min(movers, 0))
 
     def _mover(self, joint: int, local: np.ndarray) -> np.ndarray:
         for fitted in self.fitted:
             if joint in fitted.joints:
                 return fitted.distance(1 + fitted.joints.index(joint), local)
-        return np.full(len(local), np.inf, np.float32)
+        return np.full(len(local), _FAR_M, np.float32)
 
 
 def fit_window(
@@ -118,7 +127,28 @@ def fit_window(
     if not found:
         return None
     T = inverse(window.frames[0].T_world_camera)
-    return PriorShape(tuple(found[:1] if info.parts > 2 else found), T)
+    shape = PriorShape(tuple(found[:1] if info.parts > 2 else found), T, found[0].near)
+    return replace(shape, score=shape.score * (1 - _contradicted(shape, window.frames[0], motion.labels[0])))
+
+
+def _contradicted(shape: PriorShape, frame: RgbdFrame, label: np.ndarray) -> float:
+    """Share of the prior's surface at the first frame where the image shows something else, with nothing before it."""
+    own = label != UNLABELLED
+    points = transform(frame.T_world_camera, unproject(frame.depth_m, frame.K)[own & (frame.depth_m > 0)])
+    size = float(shape.fitted[0].guess.size)
+    grid = grid_around(points, size / _CELLS, size / 4)
+    near = cv2.dilate(own.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+    seen, wrong = 0, 0
+    for part in (0, *(1 + k for k in shape.joints)):
+        mesh = surface(near_surface(partial(shape.distance, part), grid), grid)
+        local = transform(inverse(frame.T_world_camera), mesh.vertices)
+        column, row = np.rint(project(local, frame.K)).astype(int).T
+        inside = (column >= 0) & (column < near.shape[1]) & (row >= 0) & (row < near.shape[0]) & (local[:, 2] > 0)
+        depth = frame.depth_m[row[inside], column[inside]]
+        uncovered = (depth > 0) & (local[inside, 2] < depth + _TOLERANCE * size)
+        seen += len(local)
+        wrong += int((uncovered & ~near[row[inside], column[inside]]).sum())
+    return wrong / max(seen, 1)
 
 
 def _fit(
@@ -166,13 +196,13 @@ def _by_joints(states: Hypotheses, evidence: Evidence, networks: Networks, categ
     decoded = decoder(networks.prior, category, white)(white.whitened(networks.census.mean[kinds]))
     turns = torch.arange(_TURNS) * (2 * torch.pi / _TURNS)
     rows = torch.cartesian_prod(
-        torch.arange(float(len(kinds))), turns, torch.tensor([1.0, -1.0]), torch.tensor(_OPENED)
+        torch.arange(float(len(kinds))), turns, *(torch.tensor(v) for v in ((1.0, -1.0), _OPENED, _SIZES))
     )
-    kind, turn, sign, opened = rows[:, 0].long(), rows[:, 1], rows[:, 2], rows[:, 3]
+    kind, (turn, sign, opened, scale) = rows[:, 0].long(), rows[:, 1:].unbind(-1)
     axis, origin = decoded.axis[kind, 0], decoded.origin[kind, 0]
     target = sign[:, None] * evidence.axis[0]
     R = exp_so3(turn[:, None] * target) @ _aligning(axis, target)
-    size = states.size.median().expand(len(kind))
+    size = states.size.median() * scale
     center = evidence.points[0].mean(0)
     onto = evidence.origin[0]
     if decoded.revolute:
@@ -205,10 +235,8 @@ def _best(found: Fit, evidence: Evidence, joints: tuple[int, ...]) -> Fitted:
     with torch.no_grad():
         near = part_distances(guess, decoded, evidence.points)
         own = near.abs().gather(2, evidence.part[None, :, None])
-        inside = part_distances(guess, decoded, evidence.free).amin(2) < -_TOLERANCE
-    score = float((own < _TOLERANCE).float().mean() * (1 - inside.float().mean()))
     first = replace(guess, q=guess.q[:, :1])
-    return Fitted(first, decoded, float(found.cost[0]), joints, score)
+    return Fitted(first, decoded, float(found.cost[0]), joints, float((own < _TOLERANCE).float().mean()))
 
 
 def _telling(q: np.ndarray) -> np.ndarray:

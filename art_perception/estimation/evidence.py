@@ -8,7 +8,7 @@ from torch import Tensor
 from art_perception.estimation.terms import UNKNOWN, Evidence
 
 _FREE = 4096
-_ABOVE = (0.008, 0.06)  # how far before what was seen past the object, RMS extents of the cloud
+_ABOVE = (-0.02, 0.06)  # how far before what was seen past the object, RMS extents of the cloud
 _CLOSE, _FAR = (0.02, 0.15), (0.15, 1.0)  # how far before the surface, RMS extents of the cloud
 
 
@@ -17,7 +17,7 @@ def evidence_of_view(points: Tensor, beyond: Tensor | None, generator: torch.Gen
 
     Args:
         points: (1, N, 3) metres, optical frame, of the object, nobody knows of which part.
-        beyond: (M, 3) points of other things; the rays to them are free as far as they pass the object's depth.
+        beyond: (M, 3) points of other things; the rays to them are free, and so is the skin of what they hit.
         generator: which points on the rays are taken.
     """
     spread = 2 * (points[0] - points[0].mean(0)).square().sum(-1).mean().sqrt()
@@ -43,7 +43,7 @@ def _past(points: Tensor, beyond: Tensor, spread: Tensor, generator: torch.Gener
     seen = points[:, :2] / points[:, 2:]
     low, high = seen.amin(0), seen.amax(0)
     ray = beyond[:, :2] / z
-    around = ((ray > low - 0.5 * (high - low)) & (ray < high + 0.5 * (high - low))).all(-1)
+    around = ((ray > low - 0.3 * (high - low)) & (ray < high + 0.3 * (high - low))).all(-1)
     beyond = beyond[around]
     if not len(beyond):
         return beyond
@@ -51,7 +51,7 @@ def _past(points: Tensor, beyond: Tensor, spread: Tensor, generator: torch.Gener
     near, far = points[:, 2].amin() - spread / 2, points[:, 2].amax() + spread
     draw, which = (torch.rand((len(chosen), 1), generator=generator) for _ in range(2))
     anywhere = near + (far - near) * draw
-    low, high = _ABOVE
-    above = chosen[:, 2:] - spread * (low + (high - low) * draw)  # or what lies flat on a table would grow along it
+    least, most = _ABOVE
+    above = chosen[:, 2:] - spread * (least + (most - least) * draw)  # or what lies flat on a table would grow along it
     depth = torch.where((which < 0.5) & (above < far), above, anywhere)
-    return (chosen * depth / chosen[:, 2:])[(depth < chosen[:, 2:] - low * spread)[:, 0]]
+    return (chosen * depth / chosen[:, 2:])[(depth < chosen[:, 2:] - least * spread)[:, 0]]

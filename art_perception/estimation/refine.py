@@ -24,7 +24,7 @@ from art_perception.geometry.lie import exp_so3
 Decode = Callable[[Tensor], Decoded]
 """What a shape prior makes of whitened latents (H, Dz)."""
 
-_TURN, _SHIFT, _SCALE, _VALUE, _LATENT = 1.0, 0.5, 0.5, 2.0, 2.0
+_TURN, _SHIFT, _SCALE, _VALUE, _LATENT = 1.0, 0.5, 0.5, 2.0, 6.0
 """One unit of the optimiser's variables: rad, canonical units, logarithms, joint values, standard deviations."""
 
 

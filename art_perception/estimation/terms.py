@@ -18,6 +18,8 @@ from art_perception.geometry.lie import inverse, transform
 UNKNOWN = -1
 """Part of a point that nobody has labelled."""
 
+_EDGE, _SKIN = 0.1, 0.004
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
@@ -134,12 +136,15 @@ def surface(distance: Tensor, part: Tensor, reach: float) -> Tensor:
 
 
 def free_space(distance: Tensor, reach: float) -> Tensor:
-    """Mean depth (H,) to which points known to be free, distances (H, F, K, M), are inside of parts.
+    """How much (H,) points known to be free, distances (H, F, K, M), are inside of parts.
 
     The other direction of Eq. 9, for the half of the object that no camera has seen: it may be anywhere but where
-    cameras have looked through.
+    cameras have looked through. To the mean depth comes ``_EDGE`` times the share that is inside at all: a board that
+    is too long is nowhere deep.
     """
-    return (-distance.amin(2)).clamp(0, reach).mean((1, 2))
+    nearest = distance.amin(2)
+    depth, share = (-nearest).clamp(0, reach), (0.5 - 0.5 * nearest / _SKIN).clamp(0, 1)
+    return (depth + _EDGE * share).mean((1, 2))
 
 
 def joint_gap(guess: Hypotheses, decoded: Decoded, axis: Tensor, origin: Tensor) -> Tensor:
