@@ -6,7 +6,7 @@ comes out is the reading of the view that explains it best, with its uncertainty
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,7 @@ from art_perception.types import Mesh
 
 FEWEST_POINTS = 200
 _WIDEST_M = 50.0
-_COST_SPREAD = 0.2  # a hypothesis that costs this share more is e times less likely
+_COST_SPREAD = 0.12  # a hypothesis that costs this share more is e times less likely
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,8 @@ class Completion:
         limits: (J, 2) of the joint values, widened where ``q`` lies outside.
         twists: (J, 6) unit twists ``[v, w]`` in the base's frame, metres.
         rotation_std_rad, translation_std_m, size_std_m: spread of the hypotheses.
-        q_std, axis_std_rad, origin_std_m: (J,) that of the joints, in the units of what they belong to.
+        q_std, axis_std_rad, origin_std_m: (J,) that of the joints as lines in the camera frame; where two readings of
+            a view share a hinge, the hinge is sure.
         hypotheses: (H, 4, 4) poses, the likeliest first.
         z: (Dz,) latent of the shape.
         parts: closed meshes in the base's frame at rest, metres; part k + 1 is moved by joint k.
@@ -150,6 +151,9 @@ def complete(
         canonical = (cloud - state.t[:, None]) @ state.R / state.size[:, None, None]
         z = sample_latents(networks.latent, canonical, number, config.latent, generator)
         T = from_rotation_translation(states.R[0, ranking[0]], states.t[0, ranking[0]])
+        direction = (spread.direction.square() + spread.R.square()[:, None]).sqrt()
+        location = (spread.location.square() + (spread.t / state.size).square()[:, None]).sqrt()
+        spread = replace(spread, direction=direction, location=location)
         return _completion(networks.prior, number, state, spread, T, z, config.voxels)
     evidence = evidence_of_view(cloud, None if beyond is None else _beyond(beyond), generator)
     start = hypotheses(with_pooled(states, state), networks.prior.config.latent)
@@ -192,13 +196,15 @@ def _spread(found: Fit) -> Spread:
         weight = share.view(-1, *[1] * (gap.dim() - 1))
         return (weight * gap.square()).sum(0, keepdim=True).sqrt() + least.view(-1, *[1] * (gap.dim() - 1))
 
-    chord = (joints.axis - joints.axis[:1]).norm(dim=-1)
+    axis = joints.axis @ guess.R.mT
+    place = guess.t[:, None] + guess.size[:, None, None] * (joints.origin @ guess.R.mT)
+    apart = torch.linalg.cross(place - place[:1], axis).norm(dim=-1) / guess.size[0]
     return Spread(
         R=rms(rotation_angle(guess.R, guess.R[:1]), 2 * r),
         t=rms((guess.t - guess.t[:1]).norm(dim=-1), r * guess.size[:1]),
         size=rms(guess.size - guess.size[0], r * guess.size[:1]),
-        location=rms((joints.origin - joints.origin[:1]).norm(dim=-1), r),
-        direction=rms(2 * (chord / 2).clamp(max=1).asin(), 0 * r),
+        location=rms(apart, r),
+        direction=rms((axis * axis[:1]).sum(-1).abs().clamp(max=1).acos(), 2 * r),
         amount=rms((guess.q - guess.q[:1])[:, 0], 2 * r if joints.revolute else r),
     )
 

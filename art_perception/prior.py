@@ -54,7 +54,7 @@ class PriorConfig:
     """The prior's object is refused when it agrees with less than this share of what was measured."""
     tolerance: float = field(default=0.04, metadata={"bounds": (0.001, 1.0)})
     """Distance within which a measured point agrees with it, object diagonals."""
-    min_fill_score: float = field(default=0.92, metadata={"bounds": (0.0, 1.0)})
+    min_fill_score: float = field(default=0.97, metadata={"bounds": (0.0, 1.0)})
     """Where parts were measured, the prior fills what was not seen when it agrees with this share of them."""
     max_faces: int = 20_000
     """Faces of a visual mesh."""
@@ -209,8 +209,7 @@ def _joints(found: Completion, T_world_camera: np.ndarray, score: float) -> tupl
     kind = JointType.REVOLUTE if found.category.revolute else JointType.PRISMATIC
     out = []
     for k, mesh in enumerate(transformed(mesh, T_world_camera) for mesh in found.posed()[1:]):
-        axis_std = float(np.hypot(found.rotation_std_rad, found.axis_std_rad[k]))
-        origin_std = float(np.hypot(found.translation_std_m, found.origin_std_m[k]))
+        axis_std, origin_std = float(found.axis_std_rad[k]), float(found.origin_std_m[k])
         axis, middle = T[:3, :3] @ found.axis[k], (mesh.vertices.min(0) + mesh.vertices.max(0)) / 2
         line = transform(T, found.origin[k][None])[0]
         confidence = score * np.exp(-((axis_std / _SURE_AXIS_RAD) ** 2))

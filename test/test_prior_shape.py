@@ -40,7 +40,7 @@ def test_the_complete_part_lies_where_the_true_one_is(shape: PriorShape, part: i
 
 
 def test_what_was_measured_agrees(shape: PriorShape):
-    assert shape.score > 0.9
+    assert shape.score > 0.95
     assert shape.joints == (0,)
     assert (shape.distance(2, np.zeros((3, 3))) > 10).all(), "nothing is known of a part that has no joint"
 
