@@ -4,7 +4,8 @@
     python -m benchmarks.bench_fusion --out OUT                          # procedural objects, needs nothing
 
 Every clip is rendered, or read when it already lies in --bags, and its parts and joints are estimated once. Then its
-depth is fused without a prior and with a perfect one, the true parts, the most that any prior could add. Errors are
+depth is fused without a prior, with the shape prior fitted to the clip, whether or not it would be trusted with it, and
+with a perfect one, the true parts, the most that any prior could add. Errors are
 Chamfer-L1 x 1000 in diagonals against every surface of the true object that air can touch, 30,000 samples. They are
 appended to OUT/shapes.jsonl, and a second run goes on where the first one stopped.
 """
@@ -32,8 +33,11 @@ from art_perception.eval.benchmark_shapes import oracle_prior, place, true_shape
 from art_perception.eval.shape_error import ShapeScore, TrueShape, paired_parts, shape_score
 from art_perception.eval.tables import markdown_lines
 from art_perception.io.bag import read_ground_truth
+from art_perception.models.checkpoint import SHIPPED
 from art_perception.pipeline import Clock, Config, estimate_motion
-from art_perception.types import Part
+from art_perception.prior import networks
+from art_perception.prior_shape import fit_window
+from art_perception.types import JointType, Part, PartMotion
 from art_perception.urdf.reader import load_urdf
 from benchmarks.bench_accuracy import DOCUMENT, Job, records, render, window_of
 
@@ -49,7 +53,7 @@ KINDS = (
     "table",
 )
 """Assets of the categories a shape prior is trained on."""
-ROWS = {"measured": "measured only", "oracle": "true shape as prior"}
+ROWS = {"measured": "measured only", "fitted": "fitted prior", "oracle": "true shape as prior"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,24 @@ def rows_of(spec: ClipSpec, bag: Path, config: Config) -> list[dict]:
     measured = fuse_parts(window, motion, config.fuse)
     prior = oracle_prior(true_object, paired_parts([part.visual for part in measured], true))
     fused = fuse_parts(window, motion, config.fuse, prior)
-    return [scored("measured", measured, true), scored("oracle", fused, true)]
+    shape = fit_window(
+        window, motion, prior_category(spec.category, motion), networks(SHIPPED), config.prior.completion
+    )
+    fitted = fuse_parts(window, motion, config.fuse, shape.distance) if shape else measured
+    agrees = {"agrees": shape.score if shape else 0.0}
+    return [
+        scored("measured", measured, true),
+        scored("fitted", fitted, true) | agrees,
+        scored("oracle", fused, true),
+    ]
+
+
+def prior_category(kind: str, motion: PartMotion) -> str:
+    """What the shape prior calls an asset; furniture by the surest joint."""
+    if kind not in ("storagefurniture", "table"):
+        return kind
+    surest = max(motion.joints, key=lambda joint: joint.confidence)
+    return "drawer" if surest.type is JointType.PRISMATIC else "cabinet"
 
 
 def scored(row: str, parts: Sequence[Part], true: TrueShape) -> dict:
@@ -137,8 +158,9 @@ def table(stored: Sequence[dict]) -> str:
     columns = [(part, row) for part in ("whole", "static", "moving") for row in ROWS]
     values = np.array([[getattr(score[clip, row], part) for part, row in columns] for clip in clips])
     mean = values.mean(0)
-    less = ["" if row == "measured" else f"-{100 * (1 - b / a):.0f} %"
-            for (_, row), a, b in zip(columns, np.roll(mean, 1), mean, strict=True)]  # fmt: skip
+    first = {part: value for (part, row), value in zip(columns, mean, strict=True) if row == "measured"}
+    less = ["" if row == "measured" else f"{100 * (value / first[part] - 1):+.0f} %"
+            for (part, row), value in zip(columns, mean, strict=True)]  # fmt: skip
     head = ["clip", *(f"{part}: {ROWS[row]}" for part, row in columns)]
     body = [[clip, *(f"{v:.1f}" for v in line)] for clip, line in zip([*clips, "mean"], [*values, mean], strict=True)]
     skipped = [f"{r['clip']}: {r['text']}" for r in stored if r["row"] == "skip"]

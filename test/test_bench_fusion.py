@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-SCORES = {"a": {"measured": (20.0, 30.0, 10.0), "oracle": (10.0, 15.0, 8.0)},
-          "b": {"measured": (10.0, 10.0, 10.0), "oracle": (8.0, 5.0, 2.0)}}  # fmt: skip
+SCORES = {
+    "a": {"measured": (20.0, 30.0, 10.0), "fitted": (24.0, 20.0, 10.0), "oracle": (10.0, 15.0, 8.0)},
+    "b": {"measured": (10.0, 10.0, 10.0), "fitted": (12.0, 10.0, 5.0), "oracle": (8.0, 5.0, 2.0)},
+}
 
 
 @pytest.fixture
@@ -27,8 +29,8 @@ def stored():
 def test_the_table_has_means_and_how_much_less_they_become(bench):
     lines = [line.split(" | ") for line in bench.table(stored()).splitlines() if line.startswith("| ")]
     mean, less = lines[-2:]
-    assert [float(cell.strip(" |")) for cell in mean[1:]] == [15.0, 9.0, 20.0, 10.0, 10.0, 5.0]
-    assert [cell.strip(" |") for cell in less[1:]] == ["", "-40 %", "", "-50 %", "", "-50 %"]
+    assert [float(cell.strip(" |")) for cell in mean[1:]] == [15.0, 18.0, 9.0, 20.0, 15.0, 10.0, 10.0, 7.5, 5.0]
+    assert [cell.strip(" |") for cell in less[1:]] == ["", "+20 %", "-40 %", "", "-25 %", "-50 %", "", "-25 %", "-50 %"]
     assert "c: nothing moved" in bench.table(stored())
 
 
