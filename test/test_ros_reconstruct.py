@@ -98,7 +98,7 @@ def test_an_early_estimate_precedes_the_complete_one(ros, tmp_path):
     health = ros.listen("/diagnostics", DiagnosticArray)
     markers = ros.listen("/reconstruct/markers", MarkerArray, latched())
     descriptions = ros.listen("/robot_description", String, latched())
-    ros.play(SAMPLE, rate=0.3)
+    ros.play(SAMPLE, rate=0.2)
     report = tmp_path / "urdf_out" / "my_laptop" / "report.html"
     ros.until(report.exists, 180, "the complete estimate")
     ros.until(lambda: len(descriptions) > 1 and len(markers) > 1, 10, "its description")
