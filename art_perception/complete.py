@@ -35,6 +35,7 @@ from art_perception.models.pool import Spread, pooled
 from art_perception.models.pose_diffusion import (
     ObjectState,
     SamplerConfig,
+    nearest_to_origin,
     sample_states,
     unit_twists,
 )
@@ -178,8 +179,7 @@ def hypotheses(states: ObjectState, latent: int) -> Hypotheses:
 def _state(found: Fit) -> ObjectState:
     """The cheapest hypothesis of a fit, leading shape (1,)."""
     best, joints = found.guesses.pick(torch.tensor([0])), found.decoded
-    along = (joints.origin[:1] * joints.axis[:1]).sum(-1, keepdim=True) * joints.axis[:1]
-    location = (joints.origin[:1] - along) * float(joints.revolute)
+    location = nearest_to_origin(joints.axis[:1], joints.origin[:1]) * float(joints.revolute)
     return ObjectState(best.R, best.t, best.size, location, joints.axis[:1], best.q[:, 0])
 
 

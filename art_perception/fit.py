@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from art_perception.errors import UsageError
 from art_perception.estimation.refine import Decode, ExpectedSize, cheaper, cost, refine
 from art_perception.estimation.terms import Decoded, Evidence, Hypotheses, TermWeights, part_distances, surface
 from art_perception.geometry.rotations import rotation_angle
@@ -38,7 +39,7 @@ class Networks:
 class FitConfig:
     """Rounds of refinement."""
 
-    rounds: int = 4
+    rounds: int = field(default=4, metadata={"bounds": (0, 16)})
     """How many; 0 = the diffusion's answer as it is."""
     points: tuple[int, ...] = (96, 192, 384, 512)
     """Points in every round, of all frames together, surface and free space each; the last one counts for later
@@ -95,17 +96,26 @@ def fit(
         latent: how latents are drawn.
         config: rounds, at least one.
         generator: of all draws.
+
+    Raises:
+        UsageError: the settings do not say points, steps and hypotheses of the same rounds.
     """
+    if not len(config.points) == len(config.steps) == len(config.keep) > 0:
+        raise UsageError(
+            f"fit.points, fit.steps and fit.keep have {len(config.points)}, {len(config.steps)} and {len(config.keep)} "
+            "numbers: give one per round to each"
+        )
     white = whitening(networks.census, category)
     decode = decoder(networks.prior, category, white)
     log_size = start.size.log()
     expected = ExpectedSize(float(log_size.median()), max(float(log_size.std()), config.least_size_std))
-    guess = _likely(start, decode, evidence.thinned(config.points[0], generator), expected, config)
+    frames = len(evidence.points)
+    guess = _likely(start, decode, evidence.thinned(-(-config.points[0] // frames), generator), expected, config)
     each = guess.size
     for r in range(config.rounds):
         last = min(r, len(config.points) - 1)
-        thin = evidence.thinned(-(-config.points[last] // len(evidence.points)), generator)
-        redrawn = _redrawn(guess, networks.latent, category, white, evidence.points, latent, generator)
+        thin = evidence.thinned(-(-config.points[last] // frames), generator)
+        redrawn = _redrawn(guess, networks.latent, category, white, evidence.points[:1], latent, generator)
         with torch.no_grad():
             old, new = (cost(g, decode, thin, expected, config.weights) for g in (guess, redrawn))
         guess, _ = cheaper(redrawn, new, guess, old)

@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from art_perception.complete import Completion, CompletionConfig, complete, load_networks
 from art_perception.errors import FrameError, UsageError
 from art_perception.fit import Networks
-from art_perception.geometry.camera import project, unproject
+from art_perception.geometry.camera import pixels_of, unproject
 from art_perception.geometry.clearance import with_room
 from art_perception.geometry.convex import convex_pieces
 from art_perception.geometry.lie import transform
@@ -188,13 +188,10 @@ def agreement(surfaces: Sequence[np.ndarray], frame: RgbdFrame, points: np.ndarr
     if not len(samples) or not len(points):
         return 0.0
     near = cKDTree(samples).query(points, distance_upper_bound=tolerance_m)[0] < np.inf
-    samples = samples[samples[:, 2] > 0.05]
-    column, row = np.rint(project(samples, frame.K)).astype(int).T
-    height, width = frame.depth_m.shape
-    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    depth = frame.depth_m[row[inside], column[inside]]
-    through = (depth > 0) & (samples[inside, 2] < depth - tolerance_m)
-    return float(near.mean() * (1 - through.sum() / max(len(samples), 1)))
+    shown, row, column = pixels_of(samples, frame.K, frame.depth_m.shape)
+    depth = frame.depth_m[row, column]
+    through = (depth > 0) & (samples[shown, 2] < depth - tolerance_m)
+    return float(near.mean() * (1 - through.sum() / len(samples)))
 
 
 def nearest_part(points: np.ndarray, surfaces: Sequence[np.ndarray]) -> np.ndarray:

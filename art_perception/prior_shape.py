@@ -13,18 +13,19 @@ from itertools import permutations
 import cv2
 import numpy as np
 import torch
-from torch.nn.functional import normalize
+from torch import Tensor
+from torch.nn.functional import normalize, one_hot
 
 from art_perception.complete import CompletionConfig, hypotheses, with_pooled
 from art_perception.estimation.evidence import evidence_of_view
 from art_perception.estimation.terms import Decoded, Evidence, Hypotheses, part_distances
 from art_perception.fit import Fit, Networks, decoder, fit
-from art_perception.geometry.camera import project, unproject
+from art_perception.geometry.camera import pixels_of, unproject
 from art_perception.geometry.lie import exp_so3, inverse, transform
 from art_perception.geometry.voxels import grid_around, near_surface, surface
 from art_perception.models.expectation import whitening
 from art_perception.models.pool import pooled
-from art_perception.models.pose_diffusion import sample_states
+from art_perception.models.pose_diffusion import nearest_to_origin, sample_states
 from art_perception.types import UNLABELLED, JointType, PartMotion, RgbdFrame, Window
 
 FRAMES = 3
@@ -142,12 +143,11 @@ def _contradicted(shape: PriorShape, frame: RgbdFrame, label: np.ndarray) -> flo
     for part in (0, *(1 + k for k in shape.joints)):
         mesh = surface(near_surface(partial(shape.distance, part), grid), grid)
         local = transform(inverse(frame.T_world_camera), mesh.vertices)
-        column, row = np.rint(project(local, frame.K)).astype(int).T
-        inside = (column >= 0) & (column < near.shape[1]) & (row >= 0) & (row < near.shape[0]) & (local[:, 2] > 0)
-        depth = frame.depth_m[row[inside], column[inside]]
-        uncovered = (depth > 0) & (local[inside, 2] < depth + _TOLERANCE * size)
+        shown, row, column = pixels_of(local, frame.K, near.shape)
+        depth = frame.depth_m[row, column]
+        uncovered = (depth > 0) & (local[shown, 2] < depth + _TOLERANCE * size)
         seen += len(local)
-        wrong += int((uncovered & ~near[row[inside], column[inside]]).sum())
+        wrong += int((uncovered & ~near[row, column]).sum())
     return wrong / max(seen, 1)
 
 
@@ -162,34 +162,38 @@ def _fit(
     if seen[0] is None:
         return None
     q = torch.from_numpy(motion.q[[t for t, frame in zip(chosen, seen, strict=True) if frame is not None]][:, joints])
-    evidence = _together(frames, window, motion, joints)
+    axis, origin = _measured_joints(window, motion, joints)
+    rows = ((frame.points, frame.part, frame.free) for frame in frames)
+    points, part, free = (torch.cat(column) for column in zip(*rows, strict=True))
+    evidence = Evidence(points, part, free, axis, origin)
     number = torch.tensor([category])
     states, numbers = sample_states(networks.pose, evidence.points[:1], number, config.pose, generator)
     every = hypotheses(with_pooled(states, pooled(states, numbers)[0]), networks.prior.config.latent)
-    start = _joined(every, _by_joints(every, evidence, networks, category))
+    start = _joined(every, _by_joints(every, evidence.points[0].mean(0), axis[0], origin[0], networks, category))
     unit = torch.ones_like(start.size) if networks.prior.categories[category].revolute else start.size
     decoded = decoder(networks.prior, category, whitening(networks.census, category))(start.u)
-    assert evidence.axis is not None
-    same = torch.einsum("hjc,jc->hj", decoded.axis[:, : len(joints)] @ start.R.mT, evidence.axis).sign()
+    same = torch.einsum("hjc,jc->hj", decoded.axis[:, : len(joints)] @ start.R.mT, axis).sign()
     values = start.q.expand(-1, len(q), -1).clone()
     values[..., : len(joints)] += (same / unit[:, None])[:, None] * q.float()
     found = fit(networks, category, evidence, replace(start, q=values), None, config.latent, config.fit, generator)
     return _best(found, evidence, joints)
 
 
-def _by_joints(states: Hypotheses, evidence: Evidence, networks: Networks, category: int) -> Hypotheses:
+def _by_joints(
+    states: Hypotheses, center: Tensor, measured: Tensor, onto: Tensor, networks: Networks, category: int
+) -> Hypotheses:
     """Hypotheses whose joint is where it was measured: average objects of the census, turned about the joint's line.
 
     They do not depend on what the pose diffusion has learnt to look at, the front of furniture say.
 
     Args:
         states: the diffusion's hypotheses, for the size.
-        evidence: with joints; the first one is used.
+        center: (3,) of the cloud, metres.
+        measured: (3,) unit axis of a measured joint.
+        onto: (3,) a point on it, metres.
         networks: for the census and what it decodes to.
         category: index.
     """
-    assert evidence.axis is not None
-    assert evidence.origin is not None
     white = whitening(networks.census, category)
     own = (networks.census.category == category).nonzero()[:, 0]
     kinds = own[networks.census.count[own].argsort(descending=True)[:_KINDS]]
@@ -200,25 +204,23 @@ def _by_joints(states: Hypotheses, evidence: Evidence, networks: Networks, categ
     )
     kind, (turn, sign, opened, scale) = rows[:, 0].long(), rows[:, 1:].unbind(-1)
     axis, origin = decoded.axis[kind, 0], decoded.origin[kind, 0]
-    target = sign[:, None] * evidence.axis[0]
+    target = sign[:, None] * measured
     R = exp_so3(turn[:, None] * target) @ _aligning(axis, target)
     size = states.size.median() * scale
-    center = evidence.points[0].mean(0)
-    onto = evidence.origin[0]
     if decoded.revolute:
-        onto = onto + ((center - onto) @ evidence.axis[0]) * evidence.axis[0]  # the point of the line next to the cloud
-        t = onto - size[:, None] * (R @ (origin - (origin * axis).sum(-1, keepdim=True) * axis)[..., None])[..., 0]
+        onto = onto + ((center - onto) @ measured) * measured  # the point of the line next to the cloud
+        t = onto - size[:, None] * (R @ nearest_to_origin(axis, origin)[..., None])[..., 0]
     else:
         t = center.expand(len(kind), -1)
     q = (opened[:, None] * decoded.upper[kind])[:, None]
     return Hypotheses(R, t, size, q, white.whitened(networks.census.mean[kinds])[kind])
 
 
-def _aligning(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+def _aligning(a: Tensor, b: Tensor) -> Tensor:
     """Rotations (H, 3, 3) that turn unit vectors a (H, 3) to b (H, 3) the short way; any way when they are opposite."""
     cross = torch.linalg.cross(a, b)
     opposite = (a * b).sum(-1) < -0.999
-    aside = torch.linalg.cross(a, a.roll(1, -1))
+    aside = torch.linalg.cross(a, one_hot(a.abs().argmin(-1), 3).to(a))
     way = torch.where(opposite[:, None], aside, cross)
     angle = torch.atan2(cross.norm(dim=-1), (a * b).sum(-1))
     return exp_so3(normalize(way, dim=-1) * angle[:, None])
@@ -268,16 +270,10 @@ def _seen(
     return Evidence(transform(T, view.points), part[pick][None], transform(T, free))
 
 
-def _together(frames: list[Evidence], window: Window, motion: PartMotion, joints: tuple[int, ...]) -> Evidence:
-    """Frames as one, with the measured joints."""
+def _measured_joints(window: Window, motion: PartMotion, joints: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Axes and points (J, 3) of joints in the frame of the window's first camera."""
     T = inverse(window.frames[0].T_world_camera)
     own = [motion.joints[k] for k in joints]
     axis = np.stack([T[:3, :3] @ joint.axis for joint in own])
     origin = transform(T, np.stack([joint.origin for joint in own]))
-    return Evidence(
-        torch.cat([frame.points for frame in frames]),
-        torch.cat([frame.part for frame in frames]),
-        torch.cat([frame.free for frame in frames]),
-        torch.from_numpy(axis).float(),
-        torch.from_numpy(origin).float(),
-    )
+    return torch.from_numpy(axis).float(), torch.from_numpy(origin).float()

@@ -41,6 +41,7 @@ from art_perception.eval.benchmark import (
     Asset,
     ClipSpec,
     asset_clips,
+    claim,
     from_json,
     procedural_clips,
     read_assets,
@@ -55,7 +56,6 @@ from art_perception.eval.protocol import ROWS, by_title
 from art_perception.eval.scoring import ClipScore, Prediction, Samples, Truth, failed_clip, moving_joints, score_clip
 from art_perception.eval.tables import flat_rows, summarise, terminal_table
 from art_perception.io.bag import read_frames, read_part_ids
-from art_perception.io.results import code_version
 from art_perception.io.topics import Topics
 from art_perception.pipeline import Config
 from art_perception.propose import network
@@ -127,16 +127,8 @@ def prepare(options: Options) -> str:
     unknown = set(options.rows) - set(ROWS)
     if unknown:
         raise UsageError(f"no row is called {', '.join(sorted(unknown))}: choose from {', '.join(ROWS)}")
-    settings = json.loads(json.dumps([asdict(options.clip), asdict(options.config), str(options.assets)]))
-    now = {"settings": settings, "weights": weights_of(options)}
-    path = options.out / "settings.json"
-    if not path.exists():
-        options.out.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(now | {"commit": code_version()}), encoding="utf-8")
-    known = json.loads(path.read_text())
-    if {key: known[key] for key in now} != now:
-        raise UsageError(f"{options.out} holds scores of other settings or weights: give another --out")
-    return str(known["commit"])
+    settings = [asdict(options.clip), asdict(options.config), str(options.assets)]
+    return claim(options.out, {"settings": settings, "weights": weights_of(options)})
 
 
 def weights_of(options: Options) -> str:

@@ -39,11 +39,10 @@ from art_perception.data.shape_bank import (
     shapes_of,
 )
 from art_perception.errors import ArtPerceptionError, UsageError
-from art_perception.eval.benchmark import write_section
+from art_perception.eval.benchmark import claim, write_section
 from art_perception.eval.benchmark_completion import ROUNDS, ROWS, SeenObject, measure, see_object, settings_of
 from art_perception.eval.completion_tables import Scored, from_json, section, to_json
 from art_perception.eval.shape_error import SAMPLES
-from art_perception.io.results import code_version
 from art_perception.models.checkpoint import SHIPPED, fingerprint, kinediff3d_file
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -136,15 +135,7 @@ def prepare(options: Options) -> str:
         str(options.assets),
         options.objects,
     ]
-    now = json.loads(json.dumps({"settings": settings, "weights": weights_of(options)}))
-    path = options.out / "settings.json"
-    if not path.exists():
-        options.out.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(now | {"commit": code_version()}), encoding="utf-8")
-    known = json.loads(path.read_text())
-    if {key: known[key] for key in now} != now:
-        raise UsageError(f"{options.out} holds scores of other settings or weights: give another --out")
-    return str(known["commit"])
+    return claim(options.out, {"settings": settings, "weights": weights_of(options)})
 
 
 def weights_of(options: Options) -> dict[str, str]:

@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from art_perception.data.partnet import load_asset
-from art_perception.errors import ObjectError
+from art_perception.errors import ObjectError, UsageError
 from art_perception.eval.scoring import ClipScore, JointScore
+from art_perception.io.results import code_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,26 @@ def write_section(document: Path, name: str, text: str) -> None:
         new = f"{old.rstrip()}\n\n{section}\n"
     document.parent.mkdir(parents=True, exist_ok=True)
     document.write_text(new, encoding="utf-8")
+
+
+def claim(out: Path, now: Mapping[str, Any]) -> str:
+    """Make ``out`` the folder of scores of one benchmark; return the commit they belong to.
+
+    Args:
+        out: folder, maybe of an earlier run that goes on.
+        now: settings and weights, as JSON knows them.
+
+    Raises:
+        UsageError: ``out`` was measured with others.
+    """
+    path, told = out / "settings.json", json.loads(json.dumps(now))
+    if not path.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(told | {"commit": code_version()}), encoding="utf-8")
+    known = json.loads(path.read_text())
+    if {key: known[key] for key in told} != told:
+        raise UsageError(f"{out} holds scores of other settings or weights: give another --out")
+    return str(known["commit"])
 
 
 def seeds_line(batches: Mapping[int, Sequence[ClipScore]]) -> str:

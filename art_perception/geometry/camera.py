@@ -31,6 +31,14 @@ def project(points: np.ndarray, K: np.ndarray) -> np.ndarray:
     return np.stack([K[0, 0] * points[..., 0] / z + K[0, 2], K[1, 1] * points[..., 1] / z + K[1, 2]], -1)
 
 
+def pixels_of(points: np.ndarray, K: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which optical-frame points (N, 3) an image of ``shape`` (H, W) shows: indices (M,), their rows and columns."""
+    ahead = np.flatnonzero(points[:, 2] > 0)
+    column, row = np.rint(project(points[ahead], K)).astype(int).T
+    inside = (column >= 0) & (column < shape[1]) & (row >= 0) & (row < shape[0])
+    return ahead[inside], row[inside], column[inside]
+
+
 def scaled(K: np.ndarray, factor: float) -> np.ndarray:
     """Camera matrix of the image resized by ``factor`` (pixel centres at integer coordinates)."""
     out = np.array(K, float)

@@ -87,6 +87,11 @@ class ObjectState:
     amount: Tensor
 
 
+def nearest_to_origin(axis: Tensor, origin: Tensor) -> Tensor:
+    """Points (..., 3), nearest to the canonical origin, of lines through ``origin`` (..., 3) along unit ``axis``."""
+    return origin - (origin * axis).sum(-1, keepdim=True) * axis
+
+
 def normalised(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Clouds (B, N, 3) about their centroid (B, 3) in units of their spread (B,), the RMS distance from it."""
     center = points.mean(1)

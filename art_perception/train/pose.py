@@ -19,6 +19,7 @@ from art_perception.models.pose_diffusion import (
     PoseNetworkConfig,
     SamplerConfig,
     losses,
+    nearest_to_origin,
     normalised,
     to_vector,
 )
@@ -118,12 +119,11 @@ def validation_views(
 
 def true_state(shapes: ShapeBatch, views: ViewBatch) -> ObjectState:
     """What the network is asked for, leading shape (B,)."""
-    along = (shapes.origin * shapes.axis).sum(-1, keepdim=True) * shapes.axis
     return ObjectState(
         R=views.T[:, :3, :3],
         t=views.T[:, :3, 3],
         size=views.size,
-        location=(shapes.origin - along) * shapes.revolute[:, None, None],
+        location=nearest_to_origin(shapes.axis, shapes.origin) * shapes.revolute[:, None, None],
         direction=shapes.axis,
         amount=shapes.q_cloud,
     )
