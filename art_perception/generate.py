@@ -6,7 +6,7 @@ joints, and refused when a part falls to pieces. Nothing is measured, so nothing
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -34,15 +34,15 @@ class GenerateConfig:
 
     seed: int = 0
     """Of the draw: the same seed gives the same object."""
-    spread: float = 1.0
+    spread: float = field(default=1.0, metadata={"bounds": (0.0, 4.0)})
     """How far from usual objects it may be, in their standard deviations."""
-    attempts: int = 30
+    attempts: int = field(default=30, metadata={"bounds": (1, 1000)})
     """Draws of which the first one with whole parts is taken."""
-    voxels: int = 128
+    voxels: int = field(default=128, metadata={"bounds": (32, 512)})
     """Samples along the longest side of a part's mesh."""
-    max_faces: int = 20_000
+    max_faces: int = field(default=20_000, metadata={"bounds": (100, 1_000_000)})
     """Faces of a visual mesh."""
-    max_pieces: int = 8
+    max_pieces: int = field(default=8, metadata={"bounds": (1, 64)})
     """Convex collision pieces of a part."""
 
 

@@ -23,6 +23,7 @@ from art_perception.geometry.lie import transform
 from art_perception.geometry.mesh import sample_surface, simplified, transformed
 from art_perception.geometry.screw import closest_on_line
 from art_perception.models.checkpoint import kinediff3d_file
+from art_perception.models.expectation import size_deviations
 from art_perception.prior_shape import PriorShape, fit_window
 from art_perception.types import (
     UNLABELLED,
@@ -38,6 +39,7 @@ from art_perception.types import (
 
 NONE = "none"
 _SAMPLES = 20_000  # of the surface of a part
+_USUAL = 2.0  # standard deviations of size that cost no confidence
 _SURE_AXIS_RAD, _SURE_ORIGIN_M = float(np.deg2rad(5)), 0.05  # what a joint's confidence is about
 
 
@@ -56,9 +58,9 @@ class PriorConfig:
     """Distance within which a measured point agrees with it, object diagonals."""
     min_fill_score: float = field(default=0.97, metadata={"bounds": (0.0, 1.0)})
     """Where parts were measured, the prior fills what was not seen when it agrees with this share of them."""
-    max_faces: int = 20_000
+    max_faces: int = field(default=20_000, metadata={"bounds": (100, 1_000_000)})
     """Faces of a visual mesh."""
-    max_pieces: int = 8
+    max_pieces: int = field(default=8, metadata={"bounds": (1, 64)})
     """Convex collision pieces of a part."""
     completion: CompletionConfig = field(default_factory=CompletionConfig)
 
@@ -135,7 +137,8 @@ def guess(window: Window, config: PriorConfig, why: str) -> Guess:
     frame, pixels = _best_view(window)
     points = unproject(frame.depth_m, frame.K)
     beyond = points[~pixels & (frame.depth_m > 0)]
-    found = complete(points[_inside(pixels)], config.category, networks(config.weights), config.completion, beyond)
+    known = networks(config.weights)
+    found = complete(points[_inside(pixels)], config.category, known, config.completion, beyond)
     surfaces = [sample_surface(mesh, _SAMPLES, np.random.default_rng(0)) for mesh in found.posed()]
     score = agreement(surfaces, frame, points[pixels], config.tolerance * found.size_m)
     if score < config.min_score or not all(len(surface) for surface in surfaces):
@@ -145,7 +148,10 @@ def guess(window: Window, config: PriorConfig, why: str) -> Guess:
         )
     labels = np.full(frame.depth_m.shape, UNLABELLED, np.uint8)
     labels[pixels] = nearest_part(points[pixels], surfaces)
-    joints = _joints(found, frame.T_world_camera, score)
+    unusual = size_deviations(known.census, known.prior.categories.index(found.category), found.size_m) - _USUAL
+    if unusual > 0:
+        why = f"{why}; {found.size_m:.2f} m is an unusual size of a {config.category}: is the category right?"
+    joints = _joints(found, frame.T_world_camera, score * float(np.exp(-max(unusual, 0.0))))
     parts = _parts(found, joints, frame, points, labels, config)
     return Guess(
         parts,
@@ -200,7 +206,7 @@ def nearest_part(points: np.ndarray, surfaces: Sequence[np.ndarray]) -> np.ndarr
     return owner[cKDTree(np.concatenate(surfaces)).query(points)[1]]
 
 
-def _joints(found: Completion, T_world_camera: np.ndarray, score: float) -> tuple[Joint, ...]:
+def _joints(found: Completion, T_world_camera: np.ndarray, surest: float) -> tuple[Joint, ...]:
     """The joints in the fixed frame, zero in the state of the view; surer the closer the hypotheses are together."""
     T = T_world_camera @ found.T_camera_base
     kind = JointType.REVOLUTE if found.category.revolute else JointType.PRISMATIC
@@ -209,7 +215,7 @@ def _joints(found: Completion, T_world_camera: np.ndarray, score: float) -> tupl
         axis_std, origin_std = float(found.axis_std_rad[k]), float(found.origin_std_m[k])
         axis, middle = T[:3, :3] @ found.axis[k], (mesh.vertices.min(0) + mesh.vertices.max(0)) / 2
         line = transform(T, found.origin[k][None])[0]
-        confidence = score * np.exp(-((axis_std / _SURE_AXIS_RAD) ** 2))
+        confidence = surest * np.exp(-((axis_std / _SURE_AXIS_RAD) ** 2))
         if found.category.revolute:
             confidence *= np.exp(-((origin_std / _SURE_ORIGIN_M) ** 2))
         out.append(

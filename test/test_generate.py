@@ -177,6 +177,8 @@ def test_one_state_counts_for_all_joints_and_each_is_checked():
         (["--state", "-0.1"], ("outside the limits of joint_1",)),
         (["--state", "0.1", "0.2"], ("2 values", "1 joint")),
         (["--size-m", "400"], ("400", "metres")),
+        (["--spread", "-2"], ("spread is -2: give 0 to 4",)),
+        (["--voxels", "3"], ("voxels is 3: give 32 to 512",)),
         (["--weights", "nowhere"], ("nowhere", "kinediff3d_vae")),
     ],
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from physics_tools import deepest_m, mujoco_ranges
 from prior_tools import View, save_networks, untrained, view_of
 from shape_tools import GREY, slabs
@@ -160,6 +161,23 @@ def test_wide_spread_makes_a_joint_invalid(oracle):
     assert not joint.valid
     assert joint.confidence < 0.1
     assert joint.axis_std_rad == pytest.approx(0.2, rel=0.01)
+
+
+def test_an_object_of_an_unusual_size_is_not_sure(oracle, monkeypatch):
+    """Two factors of e larger than the category's objects: the prior can be made to fit, but is it the category?"""
+    view = laptop()
+    oracle(view.truth)
+    window, config = Window((frame_of(view),)), Config(prior=PriorConfig("laptop"))
+    (usual,) = reconstruct(window, config).object.joints
+    known = untrained()
+    smaller = replace(known.census, log_size=known.census.log_size - torch.tensor([2.0, 0.0]))
+    monkeypatch.setattr(module, "networks", lambda weights: replace(known, census=smaller))
+    found = reconstruct(window, config)
+    (joint,) = found.object.joints
+    deviations = (np.log(view.truth.size_m) + 3) / 0.35
+    assert joint.confidence == pytest.approx(usual.confidence * np.exp(2 - deviations), abs=1e-4)
+    assert not joint.valid
+    assert f"{view.truth.size_m:.2f} m is an unusual size of a laptop" in found.prior.reason
 
 
 def test_the_wrong_object_is_refused(oracle, tmp_path, capsys):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
+import math
 import re
 from collections.abc import Sequence
-from typing import TypeVar, cast
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar, cast
 
 import tyro
 
@@ -29,18 +31,35 @@ def parse(options: type[T], command: str, arguments: Sequence[str], defaults: T 
         defaults: instead of the dataclass's own; ``tyro.MISSING`` in place of what has to be given.
 
     Raises:
-        UsageError: unknown, missing or malformed options, with the closest valid choice.
+        UsageError: unknown, missing or malformed options, with the closest valid choice; numbers out of bounds.
         SystemExit: ``--help`` was asked for.
     """
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
             name = f"art-perception {command}"
-            return cast("T", tyro.cli(options, args=list(arguments), prog=name, default=defaults))
+            found = cast("T", tyro.cli(options, args=list(arguments), prog=name, default=defaults))
+            require_bounds(found)
+            return found
     except SystemExit as stop:
         if not stop.code:
             raise
     raise UsageError(f"{one_line(complaint.getvalue())}; see art-perception {command} --help")
+
+
+def require_bounds(options: Any) -> None:
+    """Compare a dataclass's numbers, nested ones too, with the bounds in its fields' metadata.
+
+    Raises:
+        UsageError: one is outside.
+    """
+    for item in fields(options):
+        value = getattr(options, item.name)
+        if is_dataclass(value):
+            require_bounds(value)
+        low, high = item.metadata.get("bounds", (-math.inf, math.inf))
+        if isinstance(value, int | float) and not low <= value <= high:
+            raise UsageError(f"{item.name.replace('_', '-')} is {value:g}: give {low:g} to {high:g}")
 
 
 def one_line(box: str) -> str:

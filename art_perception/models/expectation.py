@@ -1,4 +1,4 @@
-"""What the census lets expect of a category before anything is seen: one Gaussian of latents.
+"""What the census lets expect of a category before anything is seen: one Gaussian of latents, one of sizes.
 
 The latent is stated in whitened numbers u, ``z = mean + root u``: directions in which the category's objects hardly
 differ are hard to move along, and |u|^2 is the squared Mahalanobis distance from the mean.
@@ -6,6 +6,7 @@ differ are hard to move along, and |u|^2 is the squared Mahalanobis distance fro
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from art_perception.models.census import Census
 
 _LEAST = 0.02  # standard deviation of latents in any direction
+_LEAST_LOG_SIZE = 0.35  # of the logarithm of sizes: training objects differ less than what people own
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,3 +46,13 @@ def whitening(census: Census, category: int) -> Whitening:
     values, axes = torch.linalg.eigh(apart.T @ apart + inside.T @ inside)
     scale = values.clamp(min=_LEAST**2).sqrt()
     return Whitening(mean.float(), (axes * scale).float(), (axes / scale).T.float())
+
+
+def size_deviations(census: Census, category: int, size_m: float) -> float:
+    """How many standard deviations the logarithm of a size is from that of the category's training objects."""
+    own = census.category == category
+    share = census.count[own].double() / census.count[own].sum()
+    middle, width = census.log_size[own].double().unbind(1)
+    mean = share @ middle
+    std = float((share @ (width**2 + (middle - mean) ** 2)).sqrt())
+    return abs(math.log(size_m) - float(mean)) / max(std, _LEAST_LOG_SIZE)
