@@ -21,6 +21,7 @@ from art_perception.estimation.parts import Found, PartSearch, displacements, ne
 from art_perception.estimation.segment import SegmentConfig
 from art_perception.estimation.select import Choice, joints_of, refine_all, trusted
 from art_perception.estimation.tracking import TrackingConfig
+from art_perception.estimation.unite import united
 from art_perception.estimation.window import WindowConfig
 from art_perception.geometry.clearance import with_room
 from art_perception.prior import NONE, PriorConfig, completed, guess, require_prior
@@ -114,7 +115,7 @@ def estimate_motion(window: Window, config: Config, clock: Clock) -> PartMotion:
 
 
 def settle(dense: DenseWindow, tracks: Tracks, found: Found, config: Config) -> list[Choice]:
-    """Refine all joints together; drop what turns out to be redundant or too uncertain, and refine the rest again."""
+    """Refine all joints together; unite or drop what is redundant, drop what is uncertain, refine the rest again."""
     coarse = dense.coarser(2)
     while True:
         D = displacements(found.motions, len(coarse.depth_m))
@@ -124,9 +125,14 @@ def settle(dense: DenseWindow, tracks: Tracks, found: Found, config: Config) -> 
         motions = [c.motion for c in choices]
         useful = needed(coarse, rough, motions, tracks.noise_m, config.explain)
         keep = [k for k in trusted(choices, config.joint.min_confidence) if k in useful] or [0]
-        if len(keep) == len(choices):
+        if len(keep) < len(choices):
+            found = found.only(keep, motions)
+            continue
+        settled = replace(found, motions=motions)
+        one = united(coarse, rough, settled, tracks, config.joint, config.explain)
+        if one is None:
             return choices
-        found = found.only(keep, motions)
+        found = one
 
 
 def reconstruct(

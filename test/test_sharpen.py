@@ -2,69 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
+from clip_tools import NOISE_M, Clip, clip_of
 
 from art_perception.data.objects import make_object
-from art_perception.data.simulate import SimulateConfig, simulate
-from art_perception.estimation.dense import DenseWindow, densify
-from art_perception.estimation.explain import ExplainConfig, Surface, explain, surface_of
+from art_perception.estimation.dense import densify
 from art_perception.estimation.flow import FlowConfig, Tracks, optical_flow, track_points
 from art_perception.estimation.joint_fit import Motion
 from art_perception.estimation.parts import Hint, PartSearch
 from art_perception.estimation.sharpen import Region, sharpen
 from art_perception.estimation.values import _path
-from art_perception.geometry.kinematics import chain_of, displacements
 from art_perception.geometry.lie import exp_so3
 from art_perception.geometry.screw import line_distance
 from art_perception.pipeline import Config
-from art_perception.types import JointType, Window
-from art_perception.urdf.reader import load_urdf
-
-NOISE_M = 0.002
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A coarse clip of one moving part: where the part is in it, its true joint, and what does not stand still."""
-
-    window: Window
-    dense: DenseWindow
-    part: np.ndarray
-    truth: Motion
-    changed: Surface
-
-
-def clip_of(category: str, seed: int) -> Clip:
-    sim = simulate(make_object(category, seed), SimulateConfig(frames=24, width=320, height=240, shutter=0.0), seed)
-    samples = list(sim)
-    window = Window(tuple(s.frame for s in samples))
-    dense = densify(window, 320).coarser(2)
-    joints = load_urdf(sim.robot_description, load_meshes=False).joints
-    q = np.stack([s.q for s in samples])
-    k = int(np.ptp(q, axis=0).argmax())
-    parent = chain_of(joints).parents[k]
-    pose = displacements(chain_of(joints), q)[0, parent] if parent >= 0 else np.eye(4)
-    axis, origin = pose[:3, :3] @ joints[k].axis, pose[:3, :3] @ joints[k].origin + pose[:3, 3]
-    truth = Motion(joints[k].type, axis, origin, q[:, k] - q[0, k])
-    ids = np.stack([s.part_ids for s in samples])[:, :: dense.step, :: dense.step]
-    surface = surface_of(dense, NOISE_M, np.arange(0, len(q), 2))
-    still = np.broadcast_to(np.eye(4), (len(q), 4, 4))
-    moved = explain(dense, surface, still, ExplainConfig()).refuted > ExplainConfig().max_refuted
-    return Clip(window, dense, (ids == k + 2) & dense.usable, truth, surface.subset(np.flatnonzero(moved)[::4]))
+from art_perception.types import JointType
 
 
 @pytest.fixture(scope="module")
 def door() -> Clip:
-    return clip_of("microwave", 2)
+    return clip_of(make_object("microwave", 2), 2)
 
 
 @pytest.fixture(scope="module")
 def drawer() -> Clip:
-    return clip_of("drawer_table", 1)
+    return clip_of(make_object("drawer_table", 1), 1)
 
 
 def rough(truth: Motion, tilt_deg: float, shift_m: float, share: float) -> Motion:

@@ -127,19 +127,23 @@ def _enters_image(part: np.ndarray) -> bool:
     return bool((part & edge).sum((1, 2))[seen].astype(bool).mean() > 0.6) if seen.any() else False
 
 
+def coaxial(a: Motion, b: Motion) -> bool:
+    """Whether two joints turn about one line, or slide along one direction, as far as proposals can tell."""
+    apart = line_distance(b.origin, a.origin, a.axis) if a.type is JointType.REVOLUTE else 0.0
+    return a.type is b.type and abs(a.axis @ b.axis) >= _COAXIAL and apart <= _COAXIAL_M
+
+
 def unchained(motion: Motion, motions: list[Motion]) -> Motion:
     """``motion`` about the axis its parent turns about too (or along it), told without the parent when that moves less.
 
     Two doors on one hinge line: the motion of one against the other is a joint as well, but nobody means it.
     """
-    if motion.parent < 0 or motions[motion.parent].type is not motion.type:
+    if motion.parent < 0:
         return motion
     parent = motions[motion.parent]
-    along = float(motion.axis @ parent.axis)
-    apart = line_distance(parent.origin, motion.origin, motion.axis) if motion.type is JointType.REVOLUTE else 0.0
-    if abs(along) < _COAXIAL or apart > _COAXIAL_M:
+    if not coaxial(motion, parent):
         return motion
-    q = motion.q + np.sign(along) * parent.q
+    q = motion.q + np.sign(motion.axis @ parent.axis) * parent.q
     if np.abs(np.diff(q)).sum() >= np.abs(np.diff(motion.q)).sum():
         return motion
     return unchained(replace(motion, parent=parent.parent, q=q), motions)

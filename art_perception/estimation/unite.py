@@ -1,0 +1,90 @@
+"""Takes two found parts on one hinge line for one, when a single path of joint values explains both.
+
+Registration follows a plain part only from one frame to the next. Where it slips, the joint values are off from there
+on, and what they no longer explain is found once more: a second part on the same line, which slips elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+
+from art_perception.estimation.align import JointConfig
+from art_perception.estimation.dense import DenseWindow
+from art_perception.estimation.explain import ExplainConfig, Surface, explain, surface_of, undo
+from art_perception.estimation.flow import Tracks
+from art_perception.estimation.joint_fit import Motion
+from art_perception.estimation.parts import Found, coaxial, displacements
+from art_perception.estimation.select import refine_joint
+from art_perception.estimation.values import joint_values
+from art_perception.geometry.lie import inverse
+
+_ALIKE = 0.1  # of the larger range: values of two paths that differ by less are the same
+_FEWEST = 100  # points of the parts in the frames of such values that still say something
+_AS_WELL = 0.9  # of what a part's own motion explains of it, explained by that of both
+
+
+def united(
+    dense: DenseWindow, labels: np.ndarray, found: Found, tracks: Tracks, joint: JointConfig, test: ExplainConfig
+) -> Found | None:
+    """``found`` with two parts made one; None when no two are one.
+
+    Args:
+        dense: the window.
+        labels: (T, h, w) the part of its pixels, 0 the base.
+        found: the parts.
+        tracks: point tracks.
+        joint: how the joint of both is refined.
+        test: how it is judged.
+    """
+    surface = surface_of(dense, tracks.noise_m, np.arange(0, len(labels), 2))
+    part = labels.reshape(len(labels), -1)[surface.frame, surface.pixel]
+    D = displacements(found.motions, len(labels))
+    parents = {motion.parent for motion in found.motions}
+    for a, b in combinations(range(len(found.motions)), 2):
+        one, other = found.motions[a], found.motions[b]
+        if b in parents or one.parent != other.parent or not coaxial(one, other):
+            continue
+        own = [surface.subset(part == k + 1) for k in (a, b)]
+        start = _one_path(dense, surface.subset(np.isin(part, (a + 1, b + 1))), one, other, D[one.parent + 1], tracks)
+        if start is None:
+            continue
+        motions = found.motions.copy()
+        motions[a] = start
+        of_track = np.where(found.part_of_track == b, a, found.part_of_track)
+        both = np.where(labels == b + 1, a + 1, labels)
+        motions[a] = refine_joint(dense, both, motions, a, tracks, of_track, joint).motion
+        D_both = displacements(motions, len(labels))[a + 1]
+        if all(
+            _share(dense, points, D_both, test) >= _AS_WELL * _share(dense, points, D[k + 1], test)
+            for points, k in zip(own, (a, b), strict=True)
+        ):
+            return Found(motions, of_track).only([k for k in range(len(motions)) if k != b], motions)
+    return None
+
+
+def _one_path(
+    dense: DenseWindow, own: Surface, one: Motion, other: Motion, D_parent: np.ndarray, tracks: Tracks
+) -> Motion | None:
+    """``one`` with values that put both parts, ``own`` their surface, where every frame saw something of them.
+
+    What they look like is taken from the frames in which neither has slipped; None when there is too little of it.
+    """
+    gap = np.abs(one.q - np.sign(one.axis @ other.axis) * other.q)
+    alike = gap <= _ALIKE * max(np.ptp(one.q), np.ptp(other.q))
+    if alike[own.frame].sum() < _FEWEST:
+        return None
+    local = replace(own, points=undo(own, D_parent))
+    cloud = undo(local.subset(alike[own.frame]), one.displacement(one.q))
+    T_parent_camera = inverse(D_parent) @ dense.T_world_camera
+    q = joint_values(dense, local, cloud, one, T_parent_camera, 0.012 + 4 * tracks.noise_m)
+    return replace(one, q=q, covariance=None)
+
+
+def _share(dense: DenseWindow, surface: Surface, D: np.ndarray, test: ExplainConfig) -> float:
+    """Share of a part's surface that the motion D (T, 4, 4) explains; all of it when there is none."""
+    if not len(surface.frame):
+        return 1.0
+    return float((explain(dense, surface, D, test).refuted <= test.max_refuted).mean())
