@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from shape_tools import COARSE, box_sdf, slabs, small_bank
 
 from art_perception.data.categories import NAMES, samples_of
@@ -22,6 +23,8 @@ from art_perception.data.shape_bank import (
     shapes_of,
 )
 from art_perception.errors import ObjectError
+from art_perception.geometry.kinematics import placed
+from art_perception.geometry.lie import transform
 
 
 def check_equal(a: ShapeBank, b: ShapeBank) -> None:
@@ -66,6 +69,38 @@ def test_subset_and_sources():
     assert bank.from_sources(["infinigen"]).names.tolist() == [bank.names[1]]
     with pytest.raises(ObjectError, match="no object of partnet"):
         bank.from_sources(["partnet"])
+
+
+def test_mirror_images_are_the_bank_of_mirrored_objects():
+    """Distances, joints and points of an image are those of the original at the mirrored place and the same state."""
+    bank, image = small_bank(), small_bank().mirrored()
+    check_equal(image.mirrored(), replace(bank, names=np.char.add(bank.names, "_mirrored_mirrored")))
+    flip = np.array([1, -1, 1])
+    other = [[0, 1, 2], [0, 2, 1], [0, 1, 2]]
+    for i in range(len(bank.names)):
+        for k in range(bank.parts[i]):
+            row, mine = bank.first[i] + k, image.first[i] + other[i][k]
+            np.testing.assert_array_equal(image.queries[mine], bank.queries[row] * flip)
+            np.testing.assert_array_equal(image.sdf[mine], bank.sdf[row])
+        q = np.array([0.3, 0.2], np.float32)
+        D = placed(torch.tensor(bank.twists[i]), torch.tensor(q)).numpy()
+        E = placed(torch.tensor(image.twists[i]), torch.tensor(q[[0, 1] if i != 1 else [1, 0]])).numpy()
+        for k in range(bank.parts[i]):
+            x = transform(D[k], bank.points[i][bank.part[i] == k] * QUANTUM)
+            y = transform(E[other[i][k]], image.points[i][image.part[i] == other[i][k]] * QUANTUM)
+            np.testing.assert_allclose(y, x * flip, atol=1e-5)
+    assert (np.diff(image.origin[1, :, 1]) > 0).all(), "legs from right to left"
+
+
+def test_handed_samples_get_a_mirror_image():
+    objects = [("procedural", slabs()), ("infinigen", make_object("scissors", 0))]
+    config = ShapeBankConfig(points=200, queries=100)
+    bank = make_shape_bank(shapes_of(objects, config), config, COARSE)
+    both = bank.with_mirror_images()
+    assert both.names.tolist() == [*bank.names, f"{bank.names[0]}_mirrored"]
+    check_equal(both.subset([0, 1]), bank)
+    check_equal(both.subset([2]), bank.subset([0]).mirrored())
+    check_equal(bank.subset([1]).with_mirror_images(), bank.subset([1]))
 
 
 def test_round_trip_and_bad_files(tmp_path: Path):

@@ -98,16 +98,22 @@ def main(arguments: list[str]) -> int:
     make = _stage(options)
 
     def stage() -> Stage:
-        training = packed(options, "train", options.seeds, options.shapes).from_sources(options.sources)
+        training = training_shapes(options)
         held_out = replace(options.shapes, points=HELD_OUT_POINTS)
         return make(training, packed(options, "val", max(1, options.seeds // 16), held_out))
 
     return run(options, stage)
 
 
+def training_shapes(options: Kinediff3dOptions[R]) -> ShapeBank:
+    """Samples of the chosen sources, and their mirror images."""
+    bank = packed(options, "train", options.seeds, options.shapes)
+    return bank.from_sources(options.sources).with_mirror_images()
+
+
 def _count(options: CensusOptions) -> int:
     prior = load_kinematic_vae(options.vae)[0]
-    objects = packed(options, "train", options.seeds, options.shapes).from_sources(options.sources)
+    objects = training_shapes(options)
     print(f"census:  {take_census(prior, objects, options.recipe, options.out)}")
     return 0
 

@@ -35,6 +35,8 @@ class Category:
         front: cosine between +x and where the moving part is (revolute) or goes (prismatic) that a sample must reach.
         upright: smallest ``abs(axis z)``.
         most_joints: of an object; a carton of many flaps is shut in no order we know.
+        handed: whether the mirror image is another object; of scissors, whose blades would change roles, it is the same
+            one read in another way.
         partnet_turn: about z, rad, that brings the front of PartNet-Mobility's to +x; elsewhere it is there.
     """
 
@@ -44,6 +46,7 @@ class Category:
     front: float = -1.0
     upright: float = 0.0
     most_joints: int = 24
+    handed: bool = True
     partnet_turn: float = np.pi
 
 
@@ -51,7 +54,7 @@ CATEGORIES = {
     "laptop": Category(frozenset({"laptop"})),
     "eyeglasses": Category(frozenset({"eyeglasses"}), movers=2, upright=0.8),
     "dishwasher": Category(frozenset({"dishwasher"}), front=0.3),
-    "scissors": Category(frozenset({"scissors"}), upright=0.8, partnet_turn=-np.pi / 2),
+    "scissors": Category(frozenset({"scissors"}), upright=0.8, handed=False, partnet_turn=-np.pi / 2),
     "drawer": Category(frozenset({"drawer", "drawer_table", "cabinet", "storagefurniture", "table"}),
                        JointType.PRISMATIC, front=0.9),
     "box": Category(frozenset({"box"}), most_joints=4),

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 
 from art_perception.data.bank import chosen
-from art_perception.data.categories import MAX_PARTS, ShapeObject, samples_of
+from art_perception.data.categories import CATEGORIES, MAX_PARTS, ShapeObject, samples_of
 from art_perception.data.model import SimObject
 from art_perception.data.sdf import SdfConfig, Solid, solid_of
 from art_perception.errors import ObjectError
@@ -96,6 +96,38 @@ class ShapeBank:
         first = np.concatenate([[0], np.cumsum(self.parts[pick])])
         own = {"first": first, "queries": self.queries[rows], "sdf": self.sdf[rows]}
         return ShapeBank(*(own[f.name] if f.name in own else getattr(self, f.name)[pick] for f in fields(self)))
+
+    def mirrored(self) -> ShapeBank:
+        """Return every sample's image in the mirror y = 0; moving parts stay ordered from right to left (-y to +y)."""
+        flip = np.array([1, -1, 1])
+        two = self.parts == MAX_PARTS
+        other = np.where(two[:, None], [1, 0], [0, 1])
+        row = np.arange(len(self.names))[:, None]
+        rows = np.arange(len(self.queries))
+        base = self.first[:-1][two]
+        rows[base + 1], rows[base + 2] = base + 2, base + 1
+        turned = np.where(self.revolute[:, None, None], -flip, flip)
+        return replace(
+            self,
+            names=np.char.add(self.names, "_mirrored"),
+            points=self.points * flip.astype(np.int16),
+            normals=self.normals * flip.astype(np.int8),
+            part=np.where(two[:, None] & (self.part > 0), 3 - self.part, self.part).astype(np.uint8),
+            queries=self.queries[rows] * flip.astype(np.int16),
+            sdf=self.sdf[rows],
+            axis=(self.axis * turned)[row, other].astype(np.float32),
+            origin=(self.origin * flip)[row, other].astype(np.float32),
+            limits=self.limits[row, other],
+        )
+
+    def with_mirror_images(self) -> ShapeBank:
+        """Return the samples, and after them the mirror images of those whose category is handed."""
+        handed = np.array([category.handed for category in CATEGORIES.values()])[self.category]
+        if not handed.any():
+            return self
+        more = self.subset(np.flatnonzero(handed)).mirrored()
+        both = {f.name: np.concatenate([getattr(self, f.name), getattr(more, f.name)]) for f in fields(self)}
+        return ShapeBank(**both | {"first": np.concatenate([self.first, self.first[-1] + more.first[1:]])})
 
     def from_sources(self, sources: Sequence[str]) -> ShapeBank:
         """Return the samples of some sources.
