@@ -105,7 +105,7 @@ def main(arguments: list[str]) -> int:
     return run(options, stage)
 
 
-def training_shapes(options: Kinediff3dOptions[R]) -> ShapeBank:
+def training_shapes(options: Options | CensusOptions) -> ShapeBank:
     """Samples of the chosen sources, and their mirror images."""
     bank = packed(options, "train", options.seeds, options.shapes)
     return bank.from_sources(options.sources).with_mirror_images()

@@ -129,8 +129,9 @@ def _enters_image(part: np.ndarray) -> bool:
 
 def coaxial(a: Motion, b: Motion) -> bool:
     """Whether two joints turn about one line, or slide along one direction, as far as proposals can tell."""
-    apart = line_distance(b.origin, a.origin, a.axis) if a.type is JointType.REVOLUTE else 0.0
-    return a.type is b.type and abs(a.axis @ b.axis) >= _COAXIAL and apart <= _COAXIAL_M
+    if a.type is not b.type or abs(a.axis @ b.axis) < _COAXIAL:
+        return False
+    return a.type is JointType.PRISMATIC or float(line_distance(b.origin, a.origin, a.axis)) <= _COAXIAL_M
 
 
 def unchained(motion: Motion, motions: list[Motion]) -> Motion:
@@ -316,21 +317,29 @@ def needed(
     """Indices of the motions without which their part's surface would stay unexplained.
 
     While the first joint is still rough, what it leaves unexplained can pass for a part of its own; once refined, the
-    first joint (or standing still) explains that surface as well. Latest found are dropped first, parents never.
+    first joint (or standing still) explains that surface as well. Or the first is a compromise between two parts that
+    are found after it, each of which explains some of it. What others explain best is dropped first, parents never.
     """
     frames = np.arange(0, len(labels), 3)
     surface = surface_of(dense, noise_m, frames)
     part = labels.reshape(len(labels), -1)[surface.frame, surface.pixel]
     D = displacements(motions, len(labels))
     keep = list(range(len(motions)))
-    for k in reversed(range(len(motions))):
-        own = surface.subset(part == k + 1)
-        if len(keep) == 1 or any(motions[j].parent == k for j in keep) or len(own.frame) == 0:
-            continue
-        others = [0, *(j + 1 for j in keep if j != k)]
-        shares = [(explain(dense, own, D[j], test).refuted <= test.max_refuted).mean() for j in (k + 1, *others)]
-        if max(shares[1:]) > _REDUNDANT * shares[0]:
-            keep.remove(k)
+    while len(keep) > 1:
+        doubled = {}
+        for k in keep:
+            own = surface.subset(part == k + 1)
+            if any(motions[j].parent == k for j in keep) or len(own.frame) == 0:
+                continue
+            mine, *others = (
+                explain(dense, own, D[j], test).refuted <= test.max_refuted
+                for j in (k + 1, 0, *(j + 1 for j in keep if j != k))
+            )
+            doubled[k] = np.any(others, 0).mean() / max(mine.mean(), 1e-9)
+        worst = max(reversed(doubled), key=doubled.__getitem__, default=None)
+        if worst is None or doubled[worst] <= _REDUNDANT:
+            break
+        keep.remove(worst)
     return keep
 
 
