@@ -55,7 +55,7 @@ class CompletionConfig:
     pose: SamplerConfig = field(default_factory=SamplerConfig)
     latent: FastSamplerConfig = field(default_factory=FastSamplerConfig)
     fit: FitConfig = field(default_factory=FitConfig)
-    voxels: int = field(default=128, metadata={"bounds": (32, 512)})
+    voxels: int = field(default=128, metadata={"bounds": (16, 512)})
     """Samples along the longest side of a part's mesh."""
     seed: int = 0
     """Of all draws."""

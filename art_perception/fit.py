@@ -50,7 +50,9 @@ class FitConfig:
     """Hypotheses that go on after every round."""
     most: int = 32
     """Hypotheses the first round descends with; of more, the cheapest."""
-    rate: float = 0.02
+    rigid: int = 1
+    """Rounds, the first ones, in which the shape stays as the diffusion drew it."""
+    rate: float = 0.03
     """Peak learning rate."""
     least_size_std: float = 0.1
     """Least standard deviation of the logarithm of the size that the hypotheses are believed."""
@@ -91,7 +93,8 @@ def fit(
         networks: what latents are drawn and decoded with.
         category: index of the category.
         evidence: what was measured.
-        start: hypotheses in the frame of the evidence; the differences between joint values of frames stay as they are.
+        start: hypotheses in the frame of the evidence, of zero latent where there is none yet; the differences between
+            joint values of frames stay as they are.
         drawn: (D, 3, 3) rotations of the pose diffusion, when they are to say which are rare.
         latent: how latents are drawn.
         config: rounds, at least one.
@@ -118,8 +121,10 @@ def fit(
         redrawn = _redrawn(guess, networks.latent, category, white, evidence.points[:1], latent, generator)
         with torch.no_grad():
             old, new = (cost(g, decode, thin, expected, config.weights) for g in (guess, redrawn))
-        guess, _ = cheaper(redrawn, new, guess, old)
-        guess, each = refine(guess, decode, thin, expected, config.weights, config.steps[last], config.rate)
+        shapeless = (guess.u == 0).all(-1)  # the category's mean is what every wrong pose suits best
+        guess, _ = cheaper(redrawn, new, guess, old.masked_fill(shapeless, torch.inf))
+        bend = r >= config.rigid
+        guess, each = refine(guess, decode, thin, expected, config.weights, config.steps[last], config.rate, bend)
         if drawn is not None:
             each = each + config.rarity * _rarity(guess.R, drawn)
         kept = _distinct(guess, each, config.keep[last])

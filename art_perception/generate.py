@@ -22,7 +22,7 @@ from art_perception.models.extract import extract_parts
 from art_perception.models.kinematic_vae import CategoryInfo, KinematicVae, Shape
 from art_perception.types import ArticulatedObject, Joint, JointType, Mesh, Part
 
-_LOOK_VOXELS = 40  # enough to see whether a draw is whole
+_LOOK_VOXELS = 64  # enough to see whether a draw is whole
 _WHOLE = 0.9  # share of a part's area that its largest piece must have
 _LEAST_PART = 0.25  # diagonal of a part, units; what is smaller is a shard of one
 _LEAST_RANGE = 0.02  # of a joint, rad or units
@@ -38,7 +38,7 @@ class GenerateConfig:
     """How far from usual objects it may be, in their standard deviations."""
     attempts: int = field(default=30, metadata={"bounds": (1, 1000)})
     """Draws of which the first one with whole parts is taken."""
-    voxels: int = field(default=128, metadata={"bounds": (32, 512)})
+    voxels: int = field(default=128, metadata={"bounds": (16, 512)})
     """Samples along the longest side of a part's mesh."""
     max_faces: int = field(default=20_000, metadata={"bounds": (100, 1_000_000)})
     """Faces of a visual mesh."""
@@ -60,7 +60,7 @@ def generate(
         config: settings.
 
     Raises:
-        ObjectError: no draw was whole.
+        ObjectError: no draw was whole, or a part is thinner than what ``config.voxels`` shows.
     """
     info, number = prior.categories[category], torch.tensor([category])
     generator = torch.Generator().manual_seed(config.seed)
@@ -87,6 +87,8 @@ def _object(
 ) -> ArticulatedObject:
     voxel_m = size_m / config.voxels
     rest = [largest_piece(mesh)[0] for mesh in extract_parts(prior, shape, 0, config.voxels)]
+    if not all(len(mesh.vertices) for mesh in rest):
+        raise ObjectError(f"a part of the new {info.name} is thinner than a voxel: give more --voxels")
     T = np.diag([size_m, size_m, size_m, 1.0])
     T[2, 3] = -size_m * min(mesh.vertices[:, 2].min() for mesh in rest)
     meshes = [simplified(transformed(mesh, T), 0.05 * voxel_m, config.max_faces) for mesh in rest]

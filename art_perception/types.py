@@ -248,6 +248,7 @@ class ShapeBatch:
         axis, origin: (B, K - 1, 3) the same joints as lines.
         revolute: (B,) bool.
         upper: (B, K - 1) upper joint limits; the lower ones are zero.
+        boxes: (B, K, 2, 3) lowest and highest corner of each part at rest.
     """
 
     category: Tensor
@@ -265,6 +266,7 @@ class ShapeBatch:
     origin: Tensor
     revolute: Tensor
     upper: Tensor
+    boxes: Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -72,6 +72,15 @@ def test_queries_are_of_present_parts():
             assert gap.max() < 0.06
 
 
+def test_boxes_enclose_their_parts():
+    batch = shapes()
+    assert batch.boxes[~batch.present].isinf().all()
+    for b, i in enumerate(INDEX[:3]):
+        for k in range(small_bank().parts[i]):
+            own = small_bank().points[i][small_bank().part[i] == k] * QUANTUM
+            np.testing.assert_allclose(batch.boxes[b, k], np.stack([own.min(0), own.max(0)]), atol=1e-6)
+
+
 def test_a_seed_decides_and_categories_count_alike():
     a, b = shapes(3), shapes(3)
     assert torch.equal(a.cloud, b.cloud)

@@ -178,13 +178,14 @@ def test_one_state_counts_for_all_joints_and_each_is_checked():
         (["--state", "0.1", "0.2"], ("2 values", "1 joint")),
         (["--size-m", "400"], ("400", "metres")),
         (["--spread", "-2"], ("spread is -2: give 0 to 4",)),
-        (["--voxels", "3"], ("voxels is 3: give 32 to 512",)),
+        (["--voxels", "3"], ("voxels is 3: give 16 to 512",)),
+        (["--voxels", "16"], ("thinner than a voxel", "--voxels")),
         (["--weights", "nowhere"], ("nowhere", "kinediff3d_vae")),
     ],
 )
 def test_bad_input_is_one_sentence(change: list[str], words: tuple[str, ...], tmp_path: Path, capsys):
     out = tmp_path / "object"
-    assert main(["generate", "--category", "laptop", "--voxels", "32", "--out", str(out), *change]) == BAD_INPUT
+    assert main(["generate", "--category", "laptop", "--voxels", "64", "--out", str(out), *change]) == BAD_INPUT
     printed = capsys.readouterr()
     assert printed.err.count("\n") == 1
     assert all(word in printed.err for word in words), printed.err

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from shape_tools import COARSE, small_bank
+from shape_tools import COARSE, box_sdf, small_bank
 
 from art_perception.data.assembly import TURN, Mover, Y, assemble, at
 from art_perception.data.clouds import CloudsConfig, draw_shapes
@@ -28,6 +28,7 @@ from art_perception.models.kinematic_vae import (
     KinematicVae,
     KinematicVaeConfig,
     KinematicVaeLoss,
+    box_distance,
     divergence,
     joint_error,
     losses,
@@ -119,10 +120,22 @@ def test_what_is_absent_is_out_of_play():
     assert (logits.softmax(1)[~b.present] == 0).all()
 
 
+def test_distances_to_a_box_are_exact_and_an_untrained_part_is_its_box():
+    x = 2 * torch.rand(2, 400, 3) - 1
+    corners = torch.tensor([[[-0.3, -0.2, 0.1], [0.4, 0.5, 0.2]], [[0.0, 0.0, 0.0], [0.1, 0.6, 0.3]]])
+    for points, (low, high), found in zip(x, corners, box_distance(x, corners), strict=True):
+        np.testing.assert_allclose(found, box_sdf(points.numpy(), low.numpy(), high.numpy()), atol=1e-6)
+    network, b = model(), batch([0])
+    shape = network.decode(torch.zeros(1, CONFIG.latent), b.category)
+    part = torch.tensor([0, 1])
+    found = network.part_distance(shape, part, x)
+    assert (found - box_distance(x, shape.boxes[0, part])).abs().max() < 0.1
+
+
 def test_every_parameter_learns():
     network = model()
     terms = losses(network, batch([0, 1, 2]), KinematicVaeLoss(), torch.Generator().manual_seed(0))
-    assert set(terms) == {"sdf", "label", "state", "joint", "kl"}
+    assert set(terms) == {"sdf", "label", "state", "joint", "box", "kl"}
     torch.stack(list(terms.values())).sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
 

@@ -115,17 +115,21 @@ def test_distances_do_not_depend_on_the_frame_or_the_unit():
     torch.testing.assert_close(there[:, :, :2], here[:, :, :2], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(("frames", "labelled"), [(1, True), (1, False), (3, True)])
-def test_the_truth_is_found_from_nearby(frames: int, labelled: bool):
-    """Pose, size, joint value and shape off by several degrees and percent; many states, one shape."""
-    evidence, true = measured(frames, labelled), truth(frames)
-    start = Hypotheses(
+def nearby(frames: int, latent: float) -> Hypotheses:
+    true = truth(frames)
+    return Hypotheses(
         true.R @ exp_so3(torch.tensor([[0.1, -0.15, 0.1]])),
         true.t + 0.04,
         1.1 * true.size,
         true.q + torch.tensor([0.25, 0.0]),
-        true.u + torch.tensor([1.5, 0, 0, 0]),
+        true.u + torch.tensor([latent, 0, 0, 0]),
     )
+
+
+@pytest.mark.parametrize(("frames", "labelled"), [(1, True), (1, False), (3, True)])
+def test_the_truth_is_found_from_nearby(frames: int, labelled: bool):
+    """Pose, size, joint value and shape off by several degrees and percent; many states, one shape."""
+    evidence, true, start = measured(frames, labelled), truth(frames), nearby(frames, 1.5)
     before = cost(start, decode, evidence, SIZES, TermWeights())
     found, after = refine(start, decode, evidence, SIZES, TermWeights(), 120, 0.02)
     assert float(after) < 0.05 * float(before)
@@ -141,6 +145,14 @@ def test_refinement_never_makes_a_hypothesis_worse():
     start = truth()
     _, after = refine(start, decode, evidence, SIZES, TermWeights(), 5, 5.0)
     assert (after <= cost(start, decode, evidence, SIZES, TermWeights())).all()
+
+
+def test_a_rigid_descent_moves_everything_but_the_shape():
+    start, true = nearby(1, 0.2), truth()
+    found, _ = refine(start, decode, measured(), SIZES, TermWeights(), 120, 0.02, bend=False)
+    assert torch.equal(found.u, start.u)
+    assert float(torch.rad2deg(rotation_angle(found.R, true.R))) < 2
+    assert float((found.q - true.q).abs().max()) < 0.05
 
 
 def test_hypotheses_side_by_side_do_not_see_each_other():

@@ -75,6 +75,7 @@ def draw_shapes(
         origin=as_tensor(bank.origin[index], device),
         revolute=torch.as_tensor(bank.revolute[index], device=device),
         upper=as_tensor(bank.limits[index, :, 1], device),
+        boxes=as_tensor(_boxes(bank, index), device),
     )
 
 
@@ -95,6 +96,13 @@ def surface_points(
         as_tensor(bank.normals[row, pick] / np.float32(127), device),
         torch.as_tensor(bank.part[row, pick].astype(np.int64), device=device),
     )
+
+
+def _boxes(bank: ShapeBank, index: np.ndarray) -> np.ndarray:
+    """Lowest and highest corners (B, K, 2, 3) of the parts; those of absent parts are infinite."""
+    own = (bank.part[index, None] == np.arange(MAX_PARTS)[:, None])[..., None]
+    points = np.broadcast_to(bank.points[index, None] * np.float32(QUANTUM), (*own.shape[:3], 3))
+    return np.stack([points.min(2, where=own, initial=np.inf), points.max(2, where=own, initial=-np.inf)], 2)
 
 
 def _distances(

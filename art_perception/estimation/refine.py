@@ -55,7 +55,7 @@ def cost(guess: Hypotheses, decode: Decode, evidence: Evidence, expected: Expect
 
 def refine(
     guess: Hypotheses, decode: Decode, evidence: Evidence, expected: ExpectedSize, weights: TermWeights,
-    steps: int, rate: float,
+    steps: int, rate: float, bend: bool = True,
 ) -> tuple[Hypotheses, Tensor]:  # fmt: skip
     """Descend with Adam, all hypotheses side by side; joint values move by the same amount in all frames.
 
@@ -67,15 +67,14 @@ def refine(
         weights: of the terms.
         steps: gradient steps.
         rate: peak learning rate.
+        bend: whether the shape moves as well.
 
     Returns:
         The cheapest state each hypothesis has been in, its beginning included, and the costs (H,).
     """
-    moves = [
-        torch.zeros(shape, device=guess.t.device, requires_grad=True)
-        for shape in (guess.t.shape, guess.t.shape, guess.size.shape, guess.q[:, :1].shape, guess.u.shape)
-    ]
-    optimizer = torch.optim.Adam(moves, rate, betas=(0.8, 0.95))
+    shapes = (guess.t.shape, guess.t.shape, guess.size.shape, guess.q[:, :1].shape, guess.u.shape)
+    moves = [torch.zeros(shape, device=guess.t.device, requires_grad=True) for shape in shapes]
+    optimizer = torch.optim.Adam(moves if bend else moves[:-1], rate, betas=(0.8, 0.95))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps + 1, pct_start=0.2)
     best, lowest = guess, torch.full_like(guess.size, torch.inf)
     for step in range(steps + 1):

@@ -10,6 +10,10 @@ Ours, not the paper's: one network for all categories, told which by an embeddin
 frame of every part, where the exact motion of its joint puts the query, and depends on Z alone, so a part stays rigid
 whatever A is; the whole object is the minimum over its parts. Joint axes, origins and limits are decoded from Z too,
 so that a latent is a complete articulated object. Part labels and joint state read F_kg = Theta_dec(Z, alpha).
+
+Of every part the box around it is decoded as well, and its field is stated about that box: the network says how the
+distance differs from the box's own, told where the faces are. Furniture is made of boards along the faces of boxes:
+stated in the object's frame alone, distances are learnt many times more slowly (docs/training.md).
 """
 
 from __future__ import annotations
@@ -27,6 +31,8 @@ from art_perception.types import ShapeBatch
 
 PARTS = 3
 _ENCODER_BANDS = 2
+_BOX_BANDS = 3
+_FACES = (0.01, 0.03, 0.1)  # how thick boards along the faces of a box are, units
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,8 @@ class KinematicVaeLoss:
     """Lambda 3."""
     joint: float = 0.5
     """Weight of axes, origins and limits, which the paper leaves to the pose network."""
+    box: float = 2.0
+    """Weight of the parts' boxes."""
     kl: float = 2e-5
     """Beta, of the divergence summed over channels."""
     clamp: float = 0.03
@@ -108,11 +116,13 @@ class Shape:
     Attributes:
         present: (B, K) bool.
         layers: (B, K, L, 2 W) scale and shift of every SDF layer of every part.
+        boxes: (B, K, 2, 3) lowest and highest corner of every part at rest.
         joints: how the parts hang together.
     """
 
     present: Tensor
     layers: Tensor
+    boxes: Tensor
     joints: DecodedJoints
 
 
@@ -125,7 +135,8 @@ class KinematicVae(nn.Module):
     def __init__(self, config: KinematicVaeConfig, categories: tuple[CategoryInfo, ...]) -> None:
         super().__init__()
         self.config, self.categories = config, categories
-        e, c, w, lifted = config.encoder, config.code, config.width, 3 + 6 * config.bands
+        e, c, w = config.encoder, config.code, config.width
+        lifted = 3 * (1 + 2 * config.bands) + 6 * (1 + len(_FACES)) + 3 * (1 + 2 * _BOX_BANDS)
         seen = 3 + 6 * _ENCODER_BANDS + PARTS + 2 * (PARTS - 1)
         self.register_buffer("parts", torch.tensor([info.parts for info in categories]), persistent=False)
         self.register_buffer("revolute", torch.tensor([info.revolute for info in categories]), persistent=False)
@@ -139,6 +150,7 @@ class KinematicVae(nn.Module):
         self.modulate = nn.Linear(c, PARTS * config.layers * 2 * w)
         self.joint = mlp(c, c, (PARTS - 1) * 7)
         self.state = mlp(c, 64, PARTS - 1)
+        self.box = mlp(c, c, PARTS * 6)
         self.lift = nn.Linear(lifted, w)
         self.field = nn.ModuleList(nn.Linear(w, w, bias=False) for _ in range(config.layers))
         self.distance, self.membership = nn.Linear(w, 1), nn.Linear(w, c)
@@ -151,7 +163,8 @@ class KinematicVae(nn.Module):
             if isinstance(layer, nn.Linear):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         self.posterior.get_parameter("2.bias")[self.config.latent :] = -6.0
-        self.distance.bias.fill_(0.1)
+        self.distance.bias.zero_()
+        self.distance.weight.mul_(0.1)  # to begin with, parts are their boxes
 
     def encode(self, cloud: Tensor, label: Tensor, q: Tensor, category: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior of Z (Eq. 1): mean and log variance (B, Dz) each.
@@ -176,11 +189,14 @@ class KinematicVae(nn.Module):
         f = self.decode_shape(torch.cat([z, self.category(category)], -1))
         layers = self.modulate(gelu(f)).unflatten(-1, (PARTS, self.config.layers, -1))
         direction, origin, upper = self.joint(f).float().unflatten(-1, (PARTS - 1, 7)).split((3, 3, 1), -1)
+        middle, log_half = self.box(f).float().unflatten(-1, (PARTS, 6)).chunk(2, -1)
+        half = 0.2 * log_half.exp()
+        boxes = torch.stack([middle - half, middle + half], -2)
         axis, upper = normalize(direction, dim=-1), upper[..., 0]
         turns = self.revolute[category][:, None, None]
         turn = torch.cat([torch.linalg.cross(origin, axis), axis], -1)
         twists = torch.where(turns, turn, torch.cat([axis, torch.zeros_like(axis)], -1)) * present[:, 1:, None]
-        return Shape(present, layers, DecodedJoints(axis, direction, origin, upper, twists))
+        return Shape(present, layers, boxes, DecodedJoints(axis, direction, origin, upper, twists))
 
     def motion_code(self, z: Tensor, category: Tensor, q: Tensor) -> Tensor:
         """F_kg (B, C) of latents (B, Dz) at joint values q (B, J), with alpha = Psi(A) (Eq. 1)."""
@@ -194,7 +210,7 @@ class KinematicVae(nn.Module):
     def features(self, shape: Shape, part: Tensor, queries: Tensor) -> Tensor:
         """Features (R, Q, W) of queries (R, Q, 3) in part rest frames; ``part`` (R,) indexes the B x K parts, flat."""
         with torch.autocast(queries.device.type, enabled=False):  # half precision would blur positions
-            h = self.lift(fourier(queries, self.config.bands))
+            h = self.lift(position_code(queries, shape.boxes.flatten(0, 1)[part], self.config.bands))
         code = shape.layers.flatten(0, 1)[part]
         for i, layer in enumerate(self.field):
             scale, shift = code[:, None, i].chunk(2, -1)
@@ -204,9 +220,11 @@ class KinematicVae(nn.Module):
 
     def part_distance(self, shape: Shape, part: Tensor, queries: Tensor) -> Tensor:
         """Signed distances (R, Q) of queries (R, Q, 3) to the parts ``part`` (R,), all in the parts' rest frames."""
-        h = self.features(shape, part, queries)
-        with torch.autocast(h.device.type, enabled=False):
-            return self.distance(h.float())[..., 0]
+        return self._distance(shape, part, queries, self.features(shape, part, queries))
+
+    def _distance(self, shape: Shape, part: Tensor, queries: Tensor, features: Tensor) -> Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            return self.distance(features.float())[..., 0] + box_distance(queries, shape.boxes.flatten(0, 1)[part])
 
     def forward(self, shape: Shape, f_kg: Tensor, twists: Tensor, q: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Omega: distances and part logits of queries in the canonical frame, the parts moved by their joints.
@@ -224,14 +242,31 @@ class KinematicVae(nn.Module):
         """
         at_rest = transform(inverse(placed(twists, q)), queries[:, None].expand(-1, PARTS, -1, -1))
         rows = shape.present.flatten().nonzero()[:, 0]
-        h = self.features(shape, rows, at_rest.flatten(0, 1)[rows])
-        with torch.autocast(h.device.type, enabled=False):
-            found = self.distance(h.float())[..., 0]
+        at_rest = at_rest.flatten(0, 1)[rows]
+        h = self.features(shape, rows, at_rest)
+        found = self._distance(shape, rows, at_rest, h)
         claim = (self.membership(h).float() @ f_kg.float()[rows // PARTS, :, None])[..., 0] / f_kg.shape[-1] ** 0.5
         size = (len(q) * PARTS, queries.shape[1])
         distance = found.new_full(size, torch.inf).index_copy(0, rows, found).unflatten(0, (-1, PARTS))
         logits = found.new_full(size, -1e4).index_copy(0, rows, claim - 20 * found).unflatten(0, (-1, PARTS))
         return distance, logits
+
+
+def position_code(x: Tensor, box: Tensor, bands: int) -> Tensor:
+    """What a field is told of positions (R, Q, 3), (R, Q, C): where they are in space and in boxes (R, 2, 3).
+
+    In the box: on how many times a board's thickness from each face they are, and where between opposite faces.
+    """
+    low, high = box[:, None].unbind(-2)
+    gap = torch.cat([x - low, high - x], -1)
+    near = [(gap / thickness).tanh() for thickness in _FACES]
+    return torch.cat([fourier(x, bands), gap, *near, fourier((2 * x - low - high) / (high - low), _BOX_BANDS)], -1)
+
+
+def box_distance(x: Tensor, box: Tensor) -> Tensor:
+    """Signed distances (R, Q) of positions (R, Q, 3) to boxes (R, 2, 3)."""
+    beyond = torch.maximum(box[:, None, 0] - x, x - box[:, None, 1])
+    return beyond.clamp(min=0).norm(dim=-1) + beyond.amax(-1).clamp(max=0)
 
 
 def fourier(x: Tensor, bands: int) -> Tensor:
@@ -265,6 +300,7 @@ def losses(
         "label": config.label * cross_entropy(logits, batch.label),
         "state": config.state * (model.predicted_state(f_kg) - batch.q).abs()[moving].mean(),
         "joint": config.joint * joint_error(shape.joints, batch)[moving].mean(),
+        "box": config.box * (shape.boxes - batch.boxes).abs()[batch.present].mean(),
         "kl": config.kl * divergence(mean, log_variance, config.prior).mean(),
     }
 
