@@ -325,17 +325,17 @@ def needed(
     part = labels.reshape(len(labels), -1)[surface.frame, surface.pixel]
     D = displacements(motions, len(labels))
     keep = list(range(len(motions)))
+    if len(keep) == 1:
+        return keep
+    own = [surface.subset(part == k + 1) for k in keep]
+    good = [[explain(dense, points, each, test).refuted <= test.max_refuted for each in D] for points in own]
     while len(keep) > 1:
-        doubled = {}
-        for k in keep:
-            own = surface.subset(part == k + 1)
-            if any(motions[j].parent == k for j in keep) or len(own.frame) == 0:
-                continue
-            mine, *others = (
-                explain(dense, own, D[j], test).refuted <= test.max_refuted
-                for j in (k + 1, 0, *(j + 1 for j in keep if j != k))
-            )
-            doubled[k] = np.any(others, 0).mean() / max(mine.mean(), 1e-9)
+        leaves = [k for k in keep if len(own[k].frame) and all(motions[j].parent != k for j in keep)]
+        doubled = {
+            k: np.any([good[k][j] for j in (0, *(i + 1 for i in keep if i != k))], 0).mean()
+            / max(good[k][k + 1].mean(), 1e-9)
+            for k in leaves
+        }
         worst = max(reversed(doubled), key=doubled.__getitem__, default=None)
         if worst is None or doubled[worst] <= _REDUNDANT:
             break

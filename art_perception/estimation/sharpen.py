@@ -65,8 +65,7 @@ def sharpen(
     T_parent_camera = inverse(D_parent) @ dense.T_world_camera
     cloud = _at_zero(few, region, fitted, T_parent_camera[region.frames])
     local = replace(changed, points=undo(changed, D_parent))
-    slack_m = 0.012 + 4 * noise_m
-    q = joint_values(dense, local, cloud, fitted, T_parent_camera, slack_m)
+    q = joint_values(dense, local, cloud, fitted, T_parent_camera, noise_m)
     return replace(fitted, q=q, covariance=None)
 
 

@@ -79,7 +79,7 @@ def _one_path(
     local = replace(own, points=undo(own, D_parent))
     cloud = undo(local.subset(alike[own.frame]), one.displacement(one.q))
     T_parent_camera = inverse(D_parent) @ dense.T_world_camera
-    q = joint_values(dense, local, cloud, one, T_parent_camera, 0.012 + 4 * tracks.noise_m)
+    q = joint_values(dense, local, cloud, one, T_parent_camera, tracks.noise_m)
     return replace(one, q=q, covariance=None)
 
 

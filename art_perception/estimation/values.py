@@ -21,12 +21,13 @@ _SLIDES = 161  # values of a slide that are tried, over the extent of what moved
 _CLOUD = 300  # points of the part that are looked for in every frame
 _JURY = 100  # changed points of a frame that look for the part
 _NEAR_M = 0.03  # from here on a changed point does not belong to the part
+_SLACK_M = 0.012  # and four times the noise: how far behind a point a surface may be without being seen through it
 _HIDDEN = 0.3  # cost of a point that another surface hides, seeing through it costs 1
 _HASTE = 2.0  # cost of crossing the whole range between two frames
 
 
 def joint_values(
-    dense: DenseWindow, changed: Surface, cloud: np.ndarray, motion: Motion, T_parent_camera: np.ndarray, slack_m: float
+    dense: DenseWindow, changed: Surface, cloud: np.ndarray, motion: Motion, T_parent_camera: np.ndarray, noise_m: float
 ) -> np.ndarray:
     """Values (T,) of ``motion`` that put the part where each frame saw something that does not stand still.
 
@@ -37,7 +38,7 @@ def joint_values(
         cloud: (n, 3) the part's points at value zero, parent frame.
         motion: type, axis and origin of the joint.
         T_parent_camera: (T, 4, 4) camera poses in the parent's frame.
-        slack_m: how far behind a point a measured surface may be without being seen through it.
+        noise_m: depth noise at the median depth, metres.
     """
     rng = np.random.default_rng(0)
     grid = _grid(motion, changed.points)
@@ -48,7 +49,7 @@ def joint_values(
     cost = np.zeros((len(frames), len(grid)))
     for n, t in enumerate(frames):
         own = rng.permutation(np.flatnonzero(changed.frame == t))[:_JURY]
-        cost[n] = _contradiction(dense, int(t), moved, T_parent_camera[t], slack_m)
+        cost[n] = _contradiction(dense, int(t), moved, T_parent_camera[t], _SLACK_M + 4 * noise_m)
         cost[n] += _unclaimed(tree, changed.points[own], D)
     q = grid[_path(cost, _HASTE / len(grid))]
     q = np.interp(np.arange(len(T_parent_camera)), frames, q)
