@@ -11,7 +11,7 @@ from torch import Tensor
 
 from art_perception.geometry.lie import exp_se3, exp_so3
 from art_perception.geometry.screw import closest_on_line, twist_of
-from art_perception.geometry.twist_fit import Screws, Twists, fit_screws, fit_twists
+from art_perception.geometry.twist_fit import Screws, Twists, fit_screws, fit_twists, inliers
 from art_perception.types import JointType
 
 FRAMES, POINTS = 7, 200
@@ -125,6 +125,29 @@ def test_weights_count_like_repetitions():
     b = twists_of(*doubled)
     for name, x, y in zip(Twists._fields, a, b, strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", [TURN, SLIDE])
+def test_flow_of_another_motion_is_found_and_not_believed(kind: JointType):
+    rng = np.random.default_rng(8)
+    points, true = clip(kind, 0.1 * np.arange(FRAMES), size=0.5)
+    flow = true + torch.tensor(rng.normal(0, 0.003, true.shape))
+    wrong = torch.tensor(rng.random((1, FRAMES, POINTS)) < 0.25)
+    flow[wrong] = torch.tensor([0.02, 0.05, -0.08]).double()
+    weights = torch.ones(1, FRAMES, POINTS, 1, dtype=torch.float64)
+    kept = inliers(points, flow, weights)
+    assert float(kept[wrong].max()) < 0.5 < float(kept[~wrong].median())
+    better, plain = (fit_screws(fit_twists(points, flow, w)) for w in (weights * kept, weights))
+    axes = [(found.turn_axis if kind is TURN else found.slide_axis)[0, 0] for found in (better, plain)]
+    assert degrees(axes[0], AXIS) < 0.3 * degrees(axes[1], AXIS)
+
+
+def test_exact_flow_is_believed_and_other_parts_weigh_nothing():
+    points, flow = clip(TURN, 0.1 * np.arange(FRAMES), size=0.5)
+    weights = torch.stack([torch.ones(POINTS), torch.zeros(POINTS)], -1).double().expand(1, FRAMES, -1, -1)
+    kept = inliers(points, flow, weights)
+    assert float(kept[:, :-1, :, 0].min()) > 0.75, "the ridge leaves a residual, no more"
+    assert torch.isfinite(kept).all()
 
 
 def test_equivariance():

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 _RIDGE = 2e-3
+_LEAST_NOISE = 1e-5  # squared units of scale: flow is never exact
 
 
 class Twists(NamedTuple):
@@ -63,6 +64,32 @@ def fit_twists(points: Tensor, flow: Tensor, weights: Tensor) -> Twists:
     explained = (moment * rotation).sum(-1)
     misfit = ((energy - explained) / mean[..., 18].clamp(min=1e-6)).clamp(0, 1)
     return Twists(rotation, shift, middle, mass, misfit)
+
+
+@torch.no_grad()
+def inliers(points: Tensor, flow: Tensor, weights: Tensor, rounds: int = 2) -> Tensor:
+    """How far every point's flow agrees with the rigid motion of a soft part, (B, T, N, M) in [0, 1].
+
+    Geman-McClure weights by iterated fitting (Black & Rangarajan, "On the unification of line processes, outlier
+    rejection, and robust statistics", 1996), the scale being the residual's weighted mean square. They are constants:
+    no gradient passes through the choice of what to trust.
+
+    Args:
+        points: (B, T, N, 3).
+        flow: (B, T, N, 3) in the same unit.
+        weights: (B, T, N, M) non-negative.
+        rounds: how often the motion is fitted.
+    """
+    m = (points + flow / 2)[:, :, :, None]
+    kept = torch.ones_like(weights)
+    for _ in range(rounds):
+        fit = fit_twists(points, flow, weights * kept)
+        turned = torch.linalg.cross(fit.rotation[:, :, None].expand(*weights.shape, 3), m - fit.middle[:, :, None])
+        off = (flow[:, :, :, None] - fit.shift[:, :, None] - turned).square().sum(-1)
+        own = weights * kept
+        noise = (own * off).sum(2, keepdim=True) / own.sum(2, keepdim=True).clamp(min=1e-6)
+        kept = (1 + off / noise.clamp(min=_LEAST_NOISE)) ** -2
+    return kept
 
 
 def fit_screws(twists: Twists) -> Screws:

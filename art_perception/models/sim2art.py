@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, scaled_dot_product_attention
 
 from art_perception.geometry.points import farthest_points, gather
-from art_perception.geometry.twist_fit import Screws, Twists, fit_screws, fit_twists
+from art_perception.geometry.twist_fit import Screws, Twists, fit_screws, fit_twists, inliers
 from art_perception.types import PointWindow
 
 _INPUTS = 11  # flow 3, flow valid, normal 3, witnesses 4
@@ -242,7 +242,8 @@ class Sim2Art(nn.Module):
         vote_axis, vote_point, trust = self.vote(points).split((3, 3, 1), -1)
         trust = trust.sigmoid() * window.flow_valid[..., None]
         flow = window.flow * window.flow_scale[:, None, None, None]
-        twists = fit_twists(window.points, flow, share * trust)
+        weights = share * trust
+        twists = fit_twists(window.points, flow, weights * inliers(window.points, flow, weights))
         screws = fit_screws(twists)
         vote_point = window.points + vote_point
         voted = (share.mT @ torch.cat([vote_axis, vote_point], -1)).sum(1) / mass[..., None]
