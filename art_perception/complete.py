@@ -43,7 +43,7 @@ from art_perception.types import Mesh
 
 FEWEST_POINTS = 200
 _WIDEST_M = 50.0
-_COST_SPREAD = 0.12  # a hypothesis that costs this share more is e times less likely
+_COST_SPREAD = 0.06  # a hypothesis that costs this share more is e times less likely (docs/training.md)
 
 
 @dataclass(frozen=True, slots=True)
