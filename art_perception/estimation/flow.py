@@ -17,6 +17,8 @@ from art_perception.estimation.dense import DenseWindow
 from art_perception.estimation.learned_flow import learned_flow
 
 DIS = "dis"
+_LOCAL_PX = 9.0  # brightness is compared within about this distance
+_FAINTEST = 0.06  # spread of what is as good as plain, share of the image's mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,13 @@ def _dense_flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return dis.calc(a, b, None)
 
 
+def _texture(gray: np.ndarray) -> np.ndarray:
+    """Brightness over its local spread, 8 bit: faint texture counts, exposure and shading do not."""
+    varying = gray - cv2.GaussianBlur(gray, (0, 0), _LOCAL_PX)
+    spread = np.sqrt(cv2.GaussianBlur(varying * varying, (0, 0), _LOCAL_PX))
+    return np.clip(128 + 50 * varying / (spread + _FAINTEST), 0, 255).astype(np.uint8)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Flows:
     """Optical flow (h, w, 2) px between neighbouring images: ``forward[t]`` from t to t + 1, ``backward[t]`` back."""
@@ -89,7 +98,7 @@ def optical_flow(dense: DenseWindow, model: str) -> Flows:
     if model != DIS:
         pairs = list(pairwise(dense.color))
         return Flows([learned_flow(model, a, b) for a, b in pairs], [learned_flow(model, b, a) for a, b in pairs])
-    pairs = list(pairwise(np.clip(g * 110, 0, 255).astype(np.uint8) for g in dense.gray))
+    pairs = list(pairwise(map(_texture, dense.gray)))
     with ThreadPoolExecutor(2) as pool:
         forward = pool.map(lambda p: _dense_flow(p[0], p[1]), pairs)
         backward = pool.map(lambda p: _dense_flow(p[1], p[0]), pairs)
