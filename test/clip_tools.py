@@ -25,6 +25,7 @@ class Clip:
     Attributes:
         labels: (T, h, w) 0 the base, k + 1 moved by joint k.
         truths: of every joint, in the fixed frame; the parts hang on the base.
+        still: (T, h, w) bool, what stands still as far as depth tells, in every second frame.
     """
 
     window: Window
@@ -32,6 +33,7 @@ class Clip:
     labels: np.ndarray
     truths: list[Motion]
     changed: Surface
+    still: np.ndarray
 
     @property
     def part(self) -> np.ndarray:
@@ -66,7 +68,10 @@ def clip_of(obj: SimObject, seed: int, moving: int = 1) -> Clip:
         truths.append(Motion(joint.type, axis, origin, q[:, k] - q[0, k]))
     ids = np.stack([s.part_ids for s in samples])[:, :: dense.step, :: dense.step]
     surface = surface_of(dense, NOISE_M, np.arange(0, len(q), 2))
-    still = np.broadcast_to(np.eye(4), (len(q), 4, 4))
-    moved = explain(dense, surface, still, ExplainConfig()).refuted > ExplainConfig().max_refuted
+    moved = explain(dense, surface, np.broadcast_to(np.eye(4), (len(q), 4, 4)), ExplainConfig()).refuted > (
+        ExplainConfig().max_refuted
+    )
+    still = np.zeros(dense.depth_m.shape, bool)
+    still.reshape(len(q), -1)[surface.frame, surface.pixel] = ~moved
     labels = np.maximum(ids.astype(int) - 1, 0)
-    return Clip(window, dense, labels, truths, surface.subset(np.flatnonzero(moved)[::4]))
+    return Clip(window, dense, labels, truths, surface.subset(np.flatnonzero(moved)[::4]), still)

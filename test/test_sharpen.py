@@ -46,7 +46,8 @@ def region(clip: Clip, frames: np.ndarray) -> Region:
 
 def sharpened(clip: Clip, start: Motion, frames: np.ndarray) -> Motion:
     still = np.broadcast_to(np.eye(4), (len(clip.part), 4, 4))
-    motion = sharpen(clip.dense, clip.changed, region(clip, frames), start, still, NOISE_M, Config().joint)
+    config = Config().joint
+    motion = sharpen(clip.dense, clip.still, clip.changed, region(clip, frames), start, still, NOISE_M, config)
     assert motion is not None
     return motion
 
@@ -76,7 +77,7 @@ def test_a_drawer_from_a_rough_axis(drawer: Clip):
 def test_a_region_of_a_few_pixels_says_nothing(door: Clip):
     few = Region(np.arange(4), np.zeros((4, *door.part.shape[1:]), bool))
     still = np.broadcast_to(np.eye(4), (len(door.part), 4, 4))
-    assert sharpen(door.dense, door.changed, few, door.truth, still, NOISE_M, Config().joint) is None
+    assert sharpen(door.dense, door.still, door.changed, few, door.truth, still, NOISE_M, Config().joint) is None
 
 
 def test_the_path_is_the_cheapest_of_all():

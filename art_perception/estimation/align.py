@@ -18,7 +18,12 @@ from art_perception.estimation.joint_fit import Motion, covariance_of, normal_eq
 from art_perception.geometry.lie import inverse
 from art_perception.types import JointType
 
-_NARROWEST = 1 / 3  # of the first step's gate
+_ALIKE = 0.3  # cosine between the normals of one place in two frames: noise bends them
+_NARROWEST = 1 / 6  # of the first step's gate
+_LOOSE = 0.3  # of the usual share of matches: frames that so few connect are two groups, each true in itself
+_CLEAR = 20.0  # what the better offset must gain, chi-square units
+_GROUP = 0.05  # of all matches: what a group has at least
+_OFFSETS = 15  # steps of a gate's width that are tried between two such groups, either way
 _SETTLED = 2e-4  # rad and m: a step that changes nothing any more
 
 
@@ -32,7 +37,7 @@ class JointConfig:
     """Pixels drawn per pair of frames."""
     strides: tuple[int, ...] = (2, 5, 11, 23)
     """Frame distances that are paired."""
-    gate_m: float = 0.03
+    gate_m: float = 0.06
     """Largest point distance associated in the first step, metres; shrinks to a third."""
     track_weight: float = 3e-4
     """Weight of a tracked position relative to its nominal precision (drift makes neighbours in time dependent)."""
@@ -51,7 +56,7 @@ class Evidence:
 
     Attributes:
         frame_from, frame_to: (M,) frames t and s of every row.
-        points: (M, 3) in the parent frame at t; detail: (M,) brightness detail there.
+        points, normals: (M, 3) in the parent frame at t; detail: (M,) brightness detail there.
         tracks, track_weights: (N, T, 3) positions in the parent frame and (N, T) inverse variances.
         T_parent_camera: (T, 4, 4) camera poses relative to the moving parent.
         sigma: (M,) depth noise of every row, metres.
@@ -60,6 +65,7 @@ class Evidence:
     frame_from: np.ndarray
     frame_to: np.ndarray
     points: np.ndarray
+    normals: np.ndarray
     detail: np.ndarray
     sigma: np.ndarray
     tracks: np.ndarray
@@ -93,12 +99,15 @@ def gather(
     count = [len(i) for i in picks]
 
     def pick(images: np.ndarray) -> np.ndarray:
-        return np.concatenate([images[a].reshape(-1)[pixels[a][i]] for (a, _), i in zip(pairs, picks, strict=True)])
+        flat = images.reshape(T, -1, *images.shape[3:])
+        return np.concatenate([flat[a, pixels[a][i]] for (a, _), i in zip(pairs, picks, strict=True)])
 
+    frame_from = np.repeat([a for a, _ in pairs], count).astype(int)
     return Evidence(
-        frame_from=np.repeat([a for a, _ in pairs], count).astype(int),
+        frame_from=frame_from,
         frame_to=np.repeat([b for _, b in pairs], count).astype(int),
         points=np.concatenate([local[a][i] for (a, _), i in zip(pairs, picks, strict=True)]).astype(np.float64),
+        normals=np.einsum("nij,nj->ni", T_parent_camera[frame_from, :3, :3], pick(dense.normals)),
         detail=pick(dense.detail),
         sigma=noise_m * (pick(dense.depth_m) / median_depth) ** 2 * np.sqrt(2),
         tracks=tracks,
@@ -138,19 +147,25 @@ def _associate(
     labels: np.ndarray,
     part: int,
     evidence: Evidence,
+    turned: np.ndarray,
     moved: np.ndarray,
     gate: float,
     config: JointConfig,
 ) -> tuple[Rows, Rows]:
-    """Depth rows (distance to the target's tangent plane) and brightness rows; weight zero without a match."""
+    """Depth rows (distance to the target's tangent plane) and brightness rows; weight zero without a match.
+
+    Surfaces that face different ways do not match: the two faces of a door are its thickness apart.
+    """
     camera, R = _camera_points(evidence, moved)
     v, u, inside = project_rounded(camera, dense.K, dense.depth_m.shape[1:])
     s = evidence.frame_to
     gap = camera - dense.points[s, v, u]
     normal = dense.normals[s, v, u]
     r = (normal * gap).sum(-1)
-    near = inside & (labels[s, v, u] == part) & ((gap * gap).sum(-1) < (3 * gate) ** 2)
-    ok = near & (np.abs(normal).sum(-1) > 0) & (np.abs(r) < gate)
+    own = np.einsum("nji,njk,nk->ni", R, turned, evidence.normals)
+    alike = ((normal * own).sum(-1) > _ALIKE) | ~normal.any(-1)
+    near = inside & (labels[s, v, u] == part) & ((gap * gap).sum(-1) < (3 * gate) ** 2) & alike
+    ok = near & normal.any(-1) & (np.abs(r) < gate)
     depth = Rows(r, np.einsum("nij,nj->ni", R, normal), ok * config.dense_weight / evidence.sigma**2)
     brightness, slope = _brightness(dense, evidence, camera, v, u)
     same = near & (np.abs(brightness) < 0.5)
@@ -226,6 +241,17 @@ def refine(
     Returns:
         The refined motion with covariance and final cost.
     """
+    motion, A = _descend(dense, labels, part, evidence, motion, config)
+    joined = _joined(dense, labels, part, evidence, motion, config)
+    if joined is not motion:
+        motion, A = _descend(dense, labels, part, evidence, joined, config)
+    return Fit(replace(motion, covariance=covariance_of(A)), *_cost(dense, labels, part, evidence, motion, config))
+
+
+def _descend(
+    dense: DenseWindow, labels: np.ndarray, part: int, evidence: Evidence, motion: Motion, config: JointConfig
+) -> tuple[Motion, np.ndarray]:
+    """Gauss-Newton from ``motion``; also its last information matrix, of all but ``q[0]``."""
     free = np.r_[0:6, 7 : 6 + len(motion.q)]
     for i in range(config.iterations):
         share = max(_NARROWEST, 1 - i / max(config.iterations - 2, 1))
@@ -237,8 +263,39 @@ def refine(
         motion = step(motion, delta)
         if share == _NARROWEST and np.abs(delta[:6]).max() < _SETTLED:
             break
-    covariance = covariance_of(A[np.ix_(free, free)])
-    return Fit(replace(motion, covariance=covariance), *_cost(dense, labels, part, evidence, motion, config))
+    return motion, A[np.ix_(free, free)]
+
+
+def _joined(
+    dense: DenseWindow, labels: np.ndarray, part: int, evidence: Evidence, motion: Motion, config: JointConfig
+) -> Motion:
+    """``motion`` with a better offset between the frames before and after the weakest link, or as it is.
+
+    A door that turns edge-on shows its other face from then on, and only its rim connects the two: further apart than
+    the gate, registration does not find it.
+    """
+    R, moved = _moved(motion, evidence)
+    gate = config.gate_m * _NARROWEST
+    matched = _associate(dense, labels, part, evidence, R, moved, gate, config)[0].w > 0
+    first = np.minimum(evidence.frame_from, evidence.frame_to)
+    last = np.maximum(evidence.frame_from, evidence.frame_to)
+    frames = np.arange(1, len(motion.q))[:, None]
+    across = (first < frames) & (last >= frames)
+    share = (across & matched).sum(1) / np.maximum(across.sum(1), 1)
+    sides = np.minimum(((last < frames) & matched).sum(1), ((first >= frames) & matched).sum(1))
+    share[sides < _GROUP * matched.sum()] = np.inf
+    weakest = int(share.argmin())
+    if share[weakest] > _LOOSE * matched.mean():
+        return motion
+    later = np.arange(len(motion.q)) > weakest
+    lever = 1.0
+    if motion.type is JointType.REVOLUTE:
+        lever = float(np.sqrt((np.cross(moved - motion.origin, motion.axis) ** 2).sum(-1).mean()))
+    offsets = np.arange(-_OFFSETS, _OFFSETS + 1) * gate / max(lever, gate)
+    tried = [replace(motion, q=motion.q + offset * later) for offset in offsets]
+    costs = [_cost(dense, labels, part, evidence, m, config)[0] for m in tried]
+    best = int(np.argmin(costs))
+    return tried[best] if costs[best] < costs[_OFFSETS] - _CLEAR else motion
 
 
 def _system(
@@ -252,7 +309,7 @@ def _system(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sum of the normal equations of depth, brightness and tracks."""
     R, moved = _moved(motion, evidence)
-    depth, brightness = _associate(dense, labels, part, evidence, moved, gate, config)
+    depth, brightness = _associate(dense, labels, part, evidence, R, moved, gate, config)
     A, g = _accumulate(motion, evidence, R, moved, depth, evidence.sigma)
     Ab, gb = _accumulate(motion, evidence, R, moved, brightness, config.brightness_sigma)
     A, g = A + Ab, g + gb
@@ -275,9 +332,9 @@ def _cost(
 
     A row without association pays the Cauchy cost of the gate, so losing rows never helps.
     """
-    _, moved = _moved(motion, evidence)
+    R, moved = _moved(motion, evidence)
     gate = config.gate_m * _NARROWEST
-    depth, _ = _associate(dense, labels, part, evidence, moved, gate, config)
+    depth, _ = _associate(dense, labels, part, evidence, R, moved, gate, config)
     r = np.where(depth.w > 0, depth.r, gate)
     cost = config.dense_weight * float((9 * np.log1p((r / (3 * evidence.sigma)) ** 2)).sum())
     count = config.dense_weight * len(r)

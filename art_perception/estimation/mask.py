@@ -1,7 +1,8 @@
 """Which static surface belongs to the object when no mask is given: what the moving parts are attached to.
 
-The room's own planes (floor, walls, table: planes with next to nothing behind them) are removed; of what remains,
-the pieces that touch the space the moving parts sweep are the object's static body.
+The room's own planes (floor, walls, table: planes with next to nothing behind them) are removed, as thickly as the
+depth of that plane scatters and no more, since small objects lie flat; of what remains, the pieces that the moving
+parts touch are the object's static body.
 """
 
 from __future__ import annotations
@@ -12,7 +13,15 @@ import numpy as np
 from scipy import ndimage
 
 from art_perception.estimation.dense import DenseWindow
+from art_perception.estimation.explain import ExplainConfig, explain, surface_of
 from art_perception.types import UNLABELLED
+
+_CELLS = 40  # per diagonal of what the moving parts sweep
+_LEAST_CELL_M = 0.006
+_CLOSE = 2  # cells between a part and what it is attached to
+_LASTING = 0.15  # share of the frames that must see a cell: noise above a table joins what stands on it
+_TOUCH = 0.5  # share of the frames, relative to the piece that is touched most, that a piece must be touched in
+_NOW_AND_THEN = 0.1  # and one that is larger than all such pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +29,7 @@ class MaskConfig:
     """Finding the object without a mask."""
 
     voxel_m: float = 0.02
-    """Edge of the cells in which the scene is analysed, metres."""
+    """Edge of the cells in which the room is analysed, metres; the object in finer ones if it is small."""
     reach: float = 1.5
     """How far the static body may extend from the moving parts, in units of their swept diagonal."""
     max_planes: int = 4
@@ -28,21 +37,70 @@ class MaskConfig:
     plane_share: float = 0.08
     """Share of the nearby static surface a room plane must hold."""
     plane_band: float = 0.01
-    """Height of what is removed with a room plane, as a share of the distance, besides one cell."""
+    """Height of what is removed with a room plane at most, as a share of the distance, besides one cell."""
     behind_share: float = 0.02
     """Share of the nearby surface that may lie behind a room plane."""
 
 
-def _world_points(dense: DenseWindow, labels: np.ndarray, want: np.ndarray, stride: int = 1) -> np.ndarray:
-    out = []
-    for t in range(0, len(labels), stride):
-        T = dense.T_world_camera[t]
-        out.append(dense.points[t][want[t]] @ T[:3, :3].T + T[:3, 3])
-    return np.concatenate(out)
+def keep_object(
+    dense: DenseWindow, labels: np.ndarray, noise_m: float, config: MaskConfig, test: ExplainConfig
+) -> np.ndarray:
+    """Set pixels that are not the object's to ``UNLABELLED``.
+
+    Args:
+        dense: reduced window.
+        labels: (T, h, w) with every static surface labelled 0.
+        noise_m: depth noise at the window's median depth, metres.
+        config: thresholds.
+        test: how standing still is tested.
+    """
+    if dense.masked:
+        return labels
+    world = dense.world_points()
+    part = (labels > 0) & (labels != UNLABELLED)
+    low, high = world[part].min(0), world[part].max(0)
+    centre, diagonal = (low + high) / 2, float(np.linalg.norm(high - low))
+    near = (labels == 0) & (np.linalg.norm(world - centre, axis=-1) < config.reach * diagonal + 0.1)
+    room = on_room(dense, world, near, centre, config)
+    out = np.where(labels == 0, UNLABELLED, labels).astype(np.uint8)
+    out[part & room & _explained_still(dense, part & room, noise_m, test)] = UNLABELLED
+    part &= out != UNLABELLED
+    cell = float(np.clip(diagonal / _CELLS, _LEAST_CELL_M, config.voxel_m))
+    out[_attached(world, near & ~room, part, cell)] = 0
+    return out
 
 
-def _voxels(points: np.ndarray, size: float) -> np.ndarray:
-    return np.unique(np.floor(points / size).astype(np.int64), axis=0)
+def on_room(
+    dense: DenseWindow, world: np.ndarray, near: np.ndarray, centre: np.ndarray, config: MaskConfig
+) -> np.ndarray:
+    """Pixels (T, h, w) on or behind a plane of the room, as found in the static surface ``near`` the object."""
+    room = np.zeros(near.shape, bool)
+    if not near.any():
+        return room
+    camera = dense.T_world_camera[:, :3, 3].mean(0)
+    thickest = config.voxel_m + config.plane_band * float(np.linalg.norm(centre - camera))
+    sample = world[::3][near[::3]]
+    for n, d in room_planes(_cell_means(sample, config.voxel_m), camera, config):
+        room |= world @ n.astype(np.float32) - d < _scatter(sample @ n - d, thickest)
+    return room
+
+
+def _scatter(height: np.ndarray, thickest: float) -> float:
+    """How far points at ``height`` (N,) over a plane with nothing behind it may be off and still belong to it.
+
+    Below it there is nothing but noise and error of the camera's pose, which are as large above it.
+    """
+    below = -height[(height < 0) & (height > -thickest)]
+    return float(min(1.5 * np.quantile(below, 0.98), thickest)) if len(below) > 20 else thickest
+
+
+def _cell_means(points: np.ndarray, size: float) -> np.ndarray:
+    """Mean (M, 3) of the points in every occupied cell of edge ``size``."""
+    _, index, count = np.unique(
+        np.floor(points / size).astype(np.int64), axis=0, return_inverse=True, return_counts=True
+    )
+    index = index.reshape(-1)
+    return np.stack([np.bincount(index, points[:, i]) for i in range(3)], -1) / count[:, None]
 
 
 def _fit_plane(points: np.ndarray, tolerance: float, rng: np.random.Generator) -> tuple[np.ndarray, float, np.ndarray]:
@@ -54,10 +112,16 @@ def _fit_plane(points: np.ndarray, tolerance: float, rng: np.random.Generator) -
     d = (n * triples[length > 1e-9, 0]).sum(-1)
     votes = (np.abs(points @ n.T - d) < tolerance).sum(0)
     best = int(votes.argmax())
-    inliers = np.abs(points @ n[best] - d[best]) < tolerance
-    centre = points[inliers].mean(0)
-    normal = np.linalg.svd(points[inliers] - centre, full_matrices=False)[2][2]
-    return normal, float(normal @ centre), np.abs(points @ normal - normal @ centre) < tolerance
+    normal, offset, inliers = n[best], d[best], np.abs(points @ n[best] - d[best]) < tolerance
+    for share in (1.0, 0.5, 0.3):  # what lies on the plane is within the tolerance too and lifts it
+        centre = points[inliers].mean(0)
+        normal = np.linalg.svd(points[inliers] - centre, full_matrices=False)[2][2]
+        offset = float(normal @ centre)
+        close = np.abs(points @ normal - offset) < share * tolerance
+        if close.sum() < 10:
+            break
+        inliers = close
+    return normal, offset, np.abs(points @ normal - offset) < tolerance
 
 
 def room_planes(points: np.ndarray, inside: np.ndarray, config: MaskConfig) -> list[tuple[np.ndarray, float]]:
@@ -79,64 +143,56 @@ def room_planes(points: np.ndarray, inside: np.ndarray, config: MaskConfig) -> l
     return planes
 
 
-def _grow(static: np.ndarray, seeds: np.ndarray, config: MaskConfig) -> set[tuple[int, int, int]]:
-    """Connected components of static voxels (gaps of one cell closed) that touch the surroundings of the seeds."""
-    low = np.minimum(static.min(0), seeds.min(0)) - 3
-    shape = np.maximum(static.max(0), seeds.max(0)) - low + 4
-    grid = np.zeros(shape, bool)
-    grid[tuple((static - low).T)] = True
-    near = np.zeros(shape, bool)
-    near[tuple((seeds - low).T)] = True
-    box = np.ones((3, 3, 3), bool)
-    near = ndimage.binary_dilation(near, box, iterations=2)
-    component, _ = ndimage.label(ndimage.binary_dilation(grid, box), box)
-    touched = np.unique(component[near & grid])
-    keep = grid & np.isin(component, touched[touched > 0])
-    return {tuple(v) for v in np.argwhere(keep) + low}
+def _explained_still(dense: DenseWindow, where: np.ndarray, noise_m: float, test: ExplainConfig) -> np.ndarray:
+    """Pixels (T, h, w) of ``where`` whose surface no frame contradicts standing still.
 
-
-def keep_object(dense: DenseWindow, labels: np.ndarray, config: MaskConfig) -> np.ndarray:
-    """Set static pixels that are not the object's to ``UNLABELLED``.
-
-    Args:
-        dense: reduced window.
-        labels: (T, h, w) with every static surface labelled 0.
-        config: thresholds.
+    A table around scissors turns into itself as they do: it goes with them where it is hidden otherwise.
     """
-    if dense.masked:
-        return labels
-    moving = (labels > 0) & (labels != UNLABELLED)
-    seeds = _voxels(_world_points(dense, labels, moving), config.voxel_m)
-    centre = (seeds.min(0) + seeds.max(0)) / 2 * config.voxel_m
-    reach = config.reach * float(np.linalg.norm(np.ptp(seeds, axis=0))) * config.voxel_m + 0.1
-    static = _voxels(_world_points(dense, labels, labels == 0, 3), config.voxel_m)
-    middle = (static + 0.5) * config.voxel_m
-    near = np.linalg.norm(middle - centre, axis=-1) < reach
-    static, middle = static[near], middle[near]
-    if len(static) == 0:
-        return np.where(labels == 0, UNLABELLED, labels).astype(np.uint8)
-    camera = dense.T_world_camera[:, :3, 3].mean(0)
-    band = config.voxel_m + config.plane_band * float(np.linalg.norm(centre - camera))
-    for n, d in room_planes(middle, camera, config):
-        ahead = middle @ n > d + band
-        static, middle = static[ahead], middle[ahead]
-    body = _grow(static, seeds, config) if len(static) else set()
-    return _relabel(dense, labels, body, config)
-
-
-def _relabel(dense: DenseWindow, labels: np.ndarray, body: set[tuple[int, int, int]], config: MaskConfig) -> np.ndarray:
-    keys = np.array(sorted(body), np.int64).reshape(-1, 3)
-    code = {tuple(k) for k in keys}
-    out = labels.copy()
-    for t in range(len(labels)):
-        static = labels[t] == 0
-        T = dense.T_world_camera[t]
-        cells = np.floor((dense.points[t][static] @ T[:3, :3].T + T[:3, 3]) / config.voxel_m).astype(np.int64)
-        unique, index = np.unique(cells, axis=0, return_inverse=True)
-        member = (
-            np.array([tuple(c) in code for c in unique], bool)[index.reshape(-1)] if len(unique) else np.zeros(0, bool)
-        )
-        values = out[t][static]
-        values[~member] = UNLABELLED
-        out[t][static] = values
+    out = np.zeros(where.shape, bool)
+    surface = surface_of(dense, noise_m, np.arange(len(where)))
+    surface = surface.subset(where.reshape(len(where), -1)[surface.frame, surface.pixel])
+    if len(surface.frame):
+        still = np.broadcast_to(np.eye(4), (len(where), 4, 4))
+        fine = explain(dense, surface, still, test).refuted <= test.max_refuted
+        out.reshape(len(out), -1)[surface.frame[fine], surface.pixel[fine]] = True
     return out
+
+
+def _attached(world: np.ndarray, static: np.ndarray, part: np.ndarray, cell: float) -> np.ndarray:
+    """Pixels (T, h, w) of ``static`` in the connected pieces that belong to the moving pixels ``part``.
+
+    They touch a piece that carries them most of the time. What is touched only now and then is the inside of what
+    they shut when it is no smaller, and something that stands in the way when it is.
+    """
+    if not static.any() or not part.any():
+        return np.zeros(static.shape, bool)
+    cells = np.floor(world / cell).astype(np.int32)
+    both = static | part
+    low = cells[both].min(0) - 3
+    shape = cells[both].max(0) - low + 4
+    cells -= low
+    piece = _pieces(cells, static, shape)
+    around = np.stack(np.meshgrid(*[np.arange(-_CLOSE, _CLOSE + 1)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    touched = np.zeros(int(piece.max()) + 1)
+    for here, own in zip(cells, part, strict=True):
+        places = (np.unique(here[own], axis=0)[:, None] + around).reshape(-1, 3)
+        touched[np.unique(piece[tuple(np.clip(places, 0, shape - 1).T)])] += 1
+    touched[0] = 0
+    size = np.bincount(piece.reshape(-1))
+    keep = (touched > 0) & (touched >= _TOUCH * touched.max())
+    if keep.any():
+        keep |= (touched >= _NOW_AND_THEN * touched.max()) & (size >= size[keep].max())
+    out = np.zeros(static.shape, bool)
+    out[static] = keep[piece[tuple(cells[static].T)]]
+    return out
+
+
+def _pieces(cells: np.ndarray, static: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """Number of the connected piece around every cell of a grid, gaps of one cell closed, 0 far from any."""
+    seen = np.zeros(shape, np.uint16)
+    for here, own in zip(cells, static, strict=True):
+        seen[tuple(np.unique(here[own], axis=0).T)] += 1
+    grid = seen >= max(1, round(_LASTING * len(static)))
+    box = np.ones((3, 3, 3), bool)
+    piece = ndimage.label(ndimage.binary_dilation(grid, box), box)[0]
+    return np.where(ndimage.binary_dilation(grid, box, iterations=_CLOSE), piece, 0)

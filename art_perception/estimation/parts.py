@@ -39,6 +39,8 @@ from art_perception.types import JointType
 
 _NESTED = 0.75  # a part on a part is the rarer explanation: it must be clearly better
 _REDUNDANT = 0.85  # of what a part's own motion explains, explained by another motion
+_BODILY = 0.1  # of a part's surface: what depth alone shows to have moved, unless it turns in place
+_FAR = 6  # axes further from a part than so many of its radii turn it as a slide would move it
 _COAXIAL = np.cos(np.deg2rad(10))
 _COAXIAL_M = 0.05  # proposals are rough: axes within 10 deg and this distance are taken as one
 _CLEAR = 0.85  # share of what is left that a proposal must explain to need no rival
@@ -170,6 +172,8 @@ class PartSearch:
         surface = surface_of(self.coarse, tracks.noise_m, frames)
         still = np.broadcast_to(np.eye(4), (len(dense.depth_m), 4, 4))
         changed = explain(self.coarse, surface, still, test).refuted > test.max_refuted
+        self.still = np.zeros(self.coarse.depth_m.shape, bool)
+        self.still.reshape(len(self.still), -1)[surface.frame, surface.pixel] = ~changed
         index = np.flatnonzero(changed)
         self.share = min(1.0, _MAX_REST / max(len(index), 1))
         self.rest = surface.subset(self.rng.permutation(index)[:_MAX_REST])
@@ -240,7 +244,8 @@ class PartSearch:
         D = displacements(self.found.motions, len(self.coarse.depth_m))
         region = self._unexplained(hint.region, D[1:])
         motion = replace(hint.motion, parent=parent)
-        return sharpen(self.coarse, self.rest, region, motion, D[parent + 1], self.tracks.noise_m, self.joint)
+        noise_m = self.tracks.noise_m
+        return sharpen(self.coarse, self.still, self.rest, region, motion, D[parent + 1], noise_m, self.joint)
 
     def _unexplained(self, region: Region, D: np.ndarray) -> Region:
         """The pixels of ``region`` that no motion of ``D`` (K, T, 4, 4) explains."""
@@ -290,12 +295,31 @@ class PartSearch:
         if self._gain(motion) < self._need() or not moved_enough(motion, self.segment) or self._is_known(motion):
             return False
         D_new = world_displacement([*self.found.motions, motion], k - 1)
+        if self._is_shading(motion, D_new):
+            return False
         explained = self._explained_tracks(D_new)
         part = np.where((supporters | self.free) & explained, k - 1, self.found.part_of_track)
         self.found = Found([*self.found.motions, motion], part)
         self.rest = self.rest.subset(explain(self.coarse, self.rest, D_new, self.test).refuted > self.test.max_refuted)
         self.free &= ~explained
         return True
+
+    def _is_shading(self, motion: Motion, D: np.ndarray) -> bool:
+        """Whether what ``motion`` explains changes in brightness alone: a shadow that wanders over what stands still.
+
+        A knob or scissors that turn within their own surface change no depth either, but about an axis nearby.
+        """
+        own = self.rest.subset(explain(self.coarse, self.rest, D, self.test).refuted <= self.test.max_refuted)
+        still = np.broadcast_to(np.eye(4), D.shape)
+        depth_alone = explain(self.coarse, own, still, replace(self.test, brightness_cost=0.0)).refuted
+        if (depth_alone > self.test.max_refuted).mean() > _BODILY:
+            return False
+        if motion.type is JointType.PRISMATIC:
+            return True
+        rest = undo(own, D)
+        middle = np.median(rest, 0)
+        extent = float(np.median(np.linalg.norm(rest - middle, axis=-1)))
+        return float(np.linalg.norm(np.cross(middle - motion.origin, motion.axis))) > _FAR * extent
 
     def _is_known(self, motion: Motion) -> bool:
         """Whether a found part moves the rest almost as ``motion`` does: then it is that part's fringe."""

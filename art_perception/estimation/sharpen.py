@@ -35,6 +35,7 @@ class Region:
 
 def sharpen(
     dense: DenseWindow,
+    still: np.ndarray,
     changed: Surface,
     region: Region,
     motion: Motion,
@@ -46,6 +47,7 @@ def sharpen(
 
     Args:
         dense: the window whose pixels the region is made of.
+        still: (T, h, w) bool, surface that stands still as far as depth tells.
         changed: surface that no motion explains yet, fixed frame.
         region: what the proposer calls the part.
         motion: the proposal, in the parent's frame.
@@ -65,7 +67,7 @@ def sharpen(
     T_parent_camera = inverse(D_parent) @ dense.T_world_camera
     cloud = _at_zero(few, region, fitted, T_parent_camera[region.frames])
     local = replace(changed, points=undo(changed, D_parent))
-    q = joint_values(dense, local, cloud, fitted, T_parent_camera, noise_m)
+    q = joint_values(dense, still, local, cloud, fitted, T_parent_camera, noise_m)
     return replace(fitted, q=q, covariance=None)
 
 

@@ -48,7 +48,8 @@ def united(
         if b in parents or one.parent != other.parent or not coaxial(one, other):
             continue
         own = [surface.subset(part == k + 1) for k in (a, b)]
-        start = _one_path(dense, surface.subset(np.isin(part, (a + 1, b + 1))), one, other, D[one.parent + 1], tracks)
+        pair = surface.subset(np.isin(part, (a + 1, b + 1)))
+        start = _one_path(dense, labels == 0, pair, one, other, D[one.parent + 1], tracks)
         if start is None:
             continue
         motions = found.motions.copy()
@@ -66,7 +67,13 @@ def united(
 
 
 def _one_path(
-    dense: DenseWindow, own: Surface, one: Motion, other: Motion, D_parent: np.ndarray, tracks: Tracks
+    dense: DenseWindow,
+    still: np.ndarray,
+    own: Surface,
+    one: Motion,
+    other: Motion,
+    D_parent: np.ndarray,
+    tracks: Tracks,
 ) -> Motion | None:
     """``one`` with values that put both parts, ``own`` their surface, where every frame saw something of them.
 
@@ -79,7 +86,7 @@ def _one_path(
     local = replace(own, points=undo(own, D_parent))
     cloud = undo(local.subset(alike[own.frame]), one.displacement(one.q))
     T_parent_camera = inverse(D_parent) @ dense.T_world_camera
-    q = joint_values(dense, local, cloud, one, T_parent_camera, tracks.noise_m)
+    q = joint_values(dense, still, local, cloud, one, T_parent_camera, tracks.noise_m)
     return replace(one, q=q, covariance=None)
 
 

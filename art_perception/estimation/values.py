@@ -7,6 +7,7 @@ left: all of its range is tried, and dynamic programming picks the path (Viterbi
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
@@ -22,17 +23,24 @@ _CLOUD = 300  # points of the part that are looked for in every frame
 _JURY = 100  # changed points of a frame that look for the part
 _NEAR_M = 0.03  # from here on a changed point does not belong to the part
 _SLACK_M = 0.012  # and four times the noise: how far behind a point a surface may be without being seen through it
-_HIDDEN = 0.3  # cost of a point that another surface hides, seeing through it costs 1
-_HASTE = 2.0  # cost of crossing the whole range between two frames
+_HIDDEN = 0.3  # cost of a point that another surface hides or is taken for; seeing through it costs 1
+_HASTE = 5.0  # cost of crossing the whole range between two frames
 
 
 def joint_values(
-    dense: DenseWindow, changed: Surface, cloud: np.ndarray, motion: Motion, T_parent_camera: np.ndarray, noise_m: float
+    dense: DenseWindow,
+    still: np.ndarray,
+    changed: Surface,
+    cloud: np.ndarray,
+    motion: Motion,
+    T_parent_camera: np.ndarray,
+    noise_m: float,
 ) -> np.ndarray:
     """Values (T,) of ``motion`` that put the part where each frame saw something that does not stand still.
 
     Args:
         dense: the window.
+        still: (T, h, w) bool, surface that stands still as far as depth tells.
         changed: surface that does not stand still, points in the fixed frame of ``T_parent_camera``; the frames it
             has points in are searched, between them values are interpolated.
         cloud: (n, 3) the part's points at value zero, parent frame.
@@ -49,7 +57,7 @@ def joint_values(
     cost = np.zeros((len(frames), len(grid)))
     for n, t in enumerate(frames):
         own = rng.permutation(np.flatnonzero(changed.frame == t))[:_JURY]
-        cost[n] = _contradiction(dense, int(t), moved, T_parent_camera[t], _SLACK_M + 4 * noise_m)
+        cost[n] = _contradiction(dense, still, int(t), moved, T_parent_camera[t], _SLACK_M + 4 * noise_m)
         cost[n] += _unclaimed(tree, changed.points[own], D)
     q = grid[_path(cost, _HASTE / len(grid))]
     q = np.interp(np.arange(len(T_parent_camera)), frames, q)
@@ -63,17 +71,23 @@ def _grid(motion: Motion, changed: np.ndarray) -> np.ndarray:
     return np.linspace(-reach, reach, _SLIDES)
 
 
-def _contradiction(dense: DenseWindow, t: int, moved: np.ndarray, pose: np.ndarray, slack_m: float) -> np.ndarray:
-    """Mean cost (G,) of the part at every place (G, n, 3): what frame ``t`` saw through it, or in front of it."""
+def _contradiction(
+    dense: DenseWindow, still: np.ndarray, t: int, moved: np.ndarray, pose: np.ndarray, slack_m: float
+) -> np.ndarray:
+    """Mean cost (G,) of the part at every place (G, n, 3): what frame ``t`` saw through it, or in its stead.
+
+    Of a part seen edge-on a pixel or less is left, so a point is seen through where its neighbours are as well. Along
+    a surface that stands still a part is no better placed than behind it: an open flap is no wall below its hinge.
+    """
     back = inverse(pose)
     camera = moved @ back[:3, :3].T + back[:3, 3]
     v, u, inside = project_rounded(camera, dense.K, dense.depth_m.shape[1:])
     measured = dense.depth_m[t, v, u]
-    behind = measured - camera[..., 2]
+    nearest = cv2.erode(np.where(dense.depth_m[t] > 0, dense.depth_m[t], np.inf), np.ones((3, 3), np.uint8))[v, u]
     slack = slack_m + dense.slack_m[t, v, u]
     known = inside & (measured > 0)
-    seen = known & (np.abs(behind) <= slack)
-    return np.where(known & (behind > slack), 1.0, np.where(seen, 0.0, _HIDDEN)).mean(1)
+    seen = known & (np.abs(measured - camera[..., 2]) <= slack) & ~still[t, v, u]
+    return np.where(known & (nearest - camera[..., 2] > slack), 1.0, np.where(seen, 0.0, _HIDDEN)).mean(1)
 
 
 def _unclaimed(tree: cKDTree, points: np.ndarray, D: np.ndarray) -> np.ndarray:

@@ -1,0 +1,73 @@
+"""Without a mask the object is what the moving part is attached to, and neither the table nor what lies about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from scipy.ndimage import binary_dilation
+
+from art_perception.data.objects import make_object
+from art_perception.data.simulate import SimulateConfig, simulate
+from art_perception.estimation.dense import DenseWindow, densify
+from art_perception.estimation.mask import keep_object
+from art_perception.pipeline import Config
+from art_perception.types import UNLABELLED, Window
+
+NOISE_M = 0.002
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A clip without mask and its true part ids (T, h, w): 0 room, 1 static body, 2 moving part."""
+
+    dense: DenseWindow
+    ids: np.ndarray
+
+
+def scene_of(category: str, seed: int) -> Scene:
+    config = SimulateConfig(frames=12, width=320, height=240, shutter=0.0, mask=False)
+    samples = list(simulate(make_object(category, seed), config, seed))
+    dense = densify(Window(tuple(s.frame for s in samples)), 320)
+    moving = np.argmax(np.ptp(np.stack([s.q for s in samples]), 0)) + 2
+    ids = np.stack([s.part_ids for s in samples])
+    return Scene(dense, np.where(ids == moving, 2, np.minimum(ids, 1)))
+
+
+@pytest.fixture(scope="module", params=[("scissors", 0), ("laptop", 1), ("microwave", 2)], ids=lambda p: p[0])
+def scene(request) -> Scene:
+    return scene_of(*request.param)
+
+
+def kept(scene: Scene, moving: np.ndarray) -> np.ndarray:
+    config = Config()
+    labels = np.where(moving, 1, 0).astype(np.uint8)
+    labels[~scene.dense.usable] = UNLABELLED
+    return keep_object(scene.dense, labels, NOISE_M, config.mask, config.explain)
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a & b).sum() / (a | b).sum())
+
+
+def test_the_body_is_what_the_part_is_attached_to(scene: Scene):
+    usable = scene.dense.usable
+    labels = kept(scene, scene.ids == 2)
+    assert iou(labels == 0, (scene.ids == 1) & usable) > 0.7
+    assert iou(labels == 1, (scene.ids == 2) & usable) > 0.9
+
+
+def test_the_table_around_a_part_does_not_go_with_it(scene: Scene):
+    halo = np.stack([binary_dilation(ids == 2, iterations=6) & ((ids == 2) | (ids == 0)) for ids in scene.ids])
+    labels = kept(scene, halo)
+    room = (scene.ids == 0) & scene.dense.usable
+    assert (labels[room & halo] == 1).mean() < 0.4
+    assert (labels[(scene.ids == 2) & scene.dense.usable] == 1).mean() > 0.8
+
+
+def test_labels_under_a_mask_are_left_alone(scene: Scene):
+    labels = np.where(scene.ids == 2, 1, 0).astype(np.uint8)
+    masked = replace(scene.dense, masked=True)
+    config = Config()
+    np.testing.assert_array_equal(keep_object(masked, labels, NOISE_M, config.mask, config.explain), labels)
