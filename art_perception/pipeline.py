@@ -11,6 +11,7 @@ import numpy as np
 
 from art_perception.errors import MotionError
 from art_perception.estimation.align import JointConfig
+from art_perception.estimation.crop import closeup
 from art_perception.estimation.dense import DenseWindow, densify
 from art_perception.estimation.explain import ExplainConfig
 from art_perception.estimation.flow import FlowConfig, Tracks, optical_flow, track_points
@@ -92,7 +93,8 @@ def estimate_motion(window: Window, config: Config, clock: Clock) -> PartMotion:
     require_network(config.network)
     count = len(window.frames)
     with clock.stage("flow", 0.0):
-        dense = densify(window, config.flow.width)
+        view = closeup(window, config.flow.width)
+        dense = densify(view.window, view.width)
         flows = optical_flow(dense, config.flow.model)
         tracks = track_points(dense, flows, config.flow)
     with clock.stage("network", 0.15):
@@ -110,7 +112,7 @@ def estimate_motion(window: Window, config: Config, clock: Clock) -> PartMotion:
         labels = label_window(dense, D, tracks.noise_m, config.label, config.explain, belief)
         labels = keep_object(dense, labels, tracks.noise_m, config.mask, config.explain)
         joints = joints_of(choices, dense, labels)
-        full = upsample_labels(window, dense, labels)
+        full = view.whole(upsample_labels(view.window, dense, labels))
     return PartMotion(full, tuple(joints), np.stack([m.q for m in motions], -1))
 
 

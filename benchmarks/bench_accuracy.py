@@ -36,6 +36,7 @@ from art_perception.data.objects import CATEGORIES, make_object
 from art_perception.data.partnet import load_asset
 from art_perception.data.simulate import simulate
 from art_perception.errors import ArtPerceptionError, ObjectError, UsageError
+from art_perception.estimation.crop import closeup
 from art_perception.estimation.window import WindowBuffer
 from art_perception.eval.benchmark import (
     Asset,
@@ -228,14 +229,17 @@ def score_run(row: str, job: Job, folder: Path, truth: Truth) -> ClipScore:
 
 def predict(method: str, job: Job, bag: Path, truth: Truth) -> tuple[Prediction, Samples]:
     """What a method that is not the whole pipeline makes of a clip."""
-    window, ids = window_of(bag, job.config)
+    whole, ids = window_of(bag, job.config)
+    view = closeup(whole, job.config.flow.width)
+    window, ids = view.window, ids[:, view.rows, view.columns]
+    config = replace(job.config, flow=replace(job.config.flow, width=view.width))
     if method == "network":
-        return network_only(window, ids, job.config)
+        return network_only(window, ids, config)
     if method == "norefine":
-        return unrefined(window, ids, job.config)
+        return unrefined(window, ids, config)
     if method == "featclust":
-        return baseline(window, ids, truth, job.config, job.spec.seed)
-    return oracle(window, ids, truth, job.config)
+        return baseline(window, ids, truth, config, job.spec.seed)
+    return oracle(window, ids, truth, config)
 
 
 def window_of(bag: Path, config: Config) -> tuple[Window, np.ndarray]:
