@@ -110,7 +110,7 @@ def estimate_motion(window: Window, config: Config, clock: Clock) -> PartMotion:
     with clock.stage("labels", 0.6):
         D = displacements(motions, count)
         labels = label_window(dense, D, tracks.noise_m, config.label, config.explain, belief)
-        labels = keep_object(dense, labels, tracks.noise_m, config.mask, config.explain)
+        labels = keep_object(dense, labels, config.mask)
         joints = joints_of(choices, dense, labels)
         full = view.whole(upsample_labels(view.window, dense, labels))
     return PartMotion(full, tuple(joints), np.stack([m.q for m in motions], -1))

@@ -15,8 +15,6 @@ from art_perception.estimation.mask import keep_object
 from art_perception.pipeline import Config
 from art_perception.types import UNLABELLED, Window
 
-NOISE_M = 0.002
-
 
 @dataclass(frozen=True)
 class Scene:
@@ -41,10 +39,9 @@ def scene(request) -> Scene:
 
 
 def kept(scene: Scene, moving: np.ndarray) -> np.ndarray:
-    config = Config()
     labels = np.where(moving, 1, 0).astype(np.uint8)
     labels[~scene.dense.usable] = UNLABELLED
-    return keep_object(scene.dense, labels, NOISE_M, config.mask, config.explain)
+    return keep_object(scene.dense, labels, Config().mask)
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:
@@ -69,5 +66,4 @@ def test_the_table_around_a_part_does_not_go_with_it(scene: Scene):
 def test_labels_under_a_mask_are_left_alone(scene: Scene):
     labels = np.where(scene.ids == 2, 1, 0).astype(np.uint8)
     masked = replace(scene.dense, masked=True)
-    config = Config()
-    np.testing.assert_array_equal(keep_object(masked, labels, NOISE_M, config.mask, config.explain), labels)
+    np.testing.assert_array_equal(keep_object(masked, labels, Config().mask), labels)

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from art_perception.estimation.dense import DenseWindow
-from art_perception.estimation.explain import ExplainConfig, explain, surface_of
+from art_perception.estimation.dense import DenseWindow, project_rounded
+from art_perception.geometry.lie import inverse
 from art_perception.types import UNLABELLED
 
 _CELLS = 40  # per diagonal of what the moving parts sweep
 _LEAST_CELL_M = 0.006
+_WITNESSES = 15  # frames that are asked what a place on the table looks like
+_AS_BRIGHT = 0.15  # of the usual brightness: deviation that noise and exposure explain
 _CLOSE = 2  # cells between a part and what it is attached to
 _LASTING = 0.15  # share of the frames that must see a cell: noise above a table joins what stands on it
 _TOUCH = 0.5  # share of the frames, relative to the piece that is touched most, that a piece must be touched in
@@ -42,17 +44,13 @@ class MaskConfig:
     """Share of the nearby surface that may lie behind a room plane."""
 
 
-def keep_object(
-    dense: DenseWindow, labels: np.ndarray, noise_m: float, config: MaskConfig, test: ExplainConfig
-) -> np.ndarray:
+def keep_object(dense: DenseWindow, labels: np.ndarray, config: MaskConfig) -> np.ndarray:
     """Set pixels that are not the object's to ``UNLABELLED``.
 
     Args:
         dense: reduced window.
         labels: (T, h, w) with every static surface labelled 0.
-        noise_m: depth noise at the window's median depth, metres.
         config: thresholds.
-        test: how standing still is tested.
     """
     if dense.masked:
         return labels
@@ -63,7 +61,7 @@ def keep_object(
     near = (labels == 0) & (np.linalg.norm(world - centre, axis=-1) < config.reach * diagonal + 0.1)
     room = on_room(dense, world, near, centre, config)
     out = np.where(labels == 0, UNLABELLED, labels).astype(np.uint8)
-    out[part & room & _explained_still(dense, part & room, noise_m, test)] = UNLABELLED
+    out[_unchanged(dense, world, part & room, config.voxel_m)] = UNLABELLED
     part &= out != UNLABELLED
     cell = float(np.clip(diagonal / _CELLS, _LEAST_CELL_M, config.voxel_m))
     out[_attached(world, near & ~room, part, cell)] = 0
@@ -143,18 +141,24 @@ def room_planes(points: np.ndarray, inside: np.ndarray, config: MaskConfig) -> l
     return planes
 
 
-def _explained_still(dense: DenseWindow, where: np.ndarray, noise_m: float, test: ExplainConfig) -> np.ndarray:
-    """Pixels (T, h, w) of ``where`` whose surface no frame contradicts standing still.
+def _unchanged(dense: DenseWindow, world: np.ndarray, where: np.ndarray, near_m: float) -> np.ndarray:
+    """Pixels (T, h, w) of ``where`` as bright as most frames see their place, which is what a table looks like.
 
-    A table around scissors turns into itself as they do: it goes with them where it is hidden otherwise.
+    A table around scissors turns into itself as they do, and goes with them where they cover it otherwise.
     """
+    t, v, u = np.nonzero(where)
+    gray = np.full((_WITNESSES, len(t)), np.nan, np.float32)
+    frames = np.unique(np.linspace(0, len(where) - 1, _WITNESSES).round().astype(int))
+    for row, s in zip(gray, frames, strict=False):
+        back = inverse(dense.T_world_camera[s]).astype(np.float32)
+        camera = world[t, v, u] @ back[:3, :3].T + back[:3, 3]
+        y, x, inside = project_rounded(camera, dense.K, where.shape[1:])
+        seen = inside & (np.abs(dense.depth_m[s, y, x] - camera[:, 2]) < near_m + dense.slack_m[s, y, x])
+        row[seen] = dense.gray[s, y, x][seen]
+    gray[0, np.isnan(gray).all(0)] = np.inf
+    usual = np.nanmedian(gray, 0)
     out = np.zeros(where.shape, bool)
-    surface = surface_of(dense, noise_m, np.arange(len(where)))
-    surface = surface.subset(where.reshape(len(where), -1)[surface.frame, surface.pixel])
-    if len(surface.frame):
-        still = np.broadcast_to(np.eye(4), (len(where), 4, 4))
-        fine = explain(dense, surface, still, test).refuted <= test.max_refuted
-        out.reshape(len(out), -1)[surface.frame[fine], surface.pixel[fine]] = True
+    out[t, v, u] = np.abs(dense.gray[t, v, u] - usual) < _AS_BRIGHT * usual
     return out
 
 

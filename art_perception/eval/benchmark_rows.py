@@ -126,7 +126,7 @@ def unrefined(window: Window, ids: np.ndarray, config: Config) -> tuple[Predicti
     motions = search.kept
     D = displacements(motions, len(dense.depth_m))
     labels = label_window(dense, D, tracks.noise_m, config.label, config.explain, belief)
-    labels = keep_object(dense, labels, tracks.noise_m, config.mask, config.explain)
+    labels = keep_object(dense, labels, config.mask)
     stamps_s = np.array([f.stamp_s for f in window.frames])
     joints = tuple(joint_of(k, motion, 0.0) for k, motion in enumerate(motions))
     prediction = Prediction(joints, stamps_s, _values(motions, len(stamps_s)), float(stamps_s[0]))
