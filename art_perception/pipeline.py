@@ -16,7 +16,7 @@ from art_perception.estimation.dense import DenseWindow, densify
 from art_perception.estimation.explain import ExplainConfig
 from art_perception.estimation.flow import FlowConfig, Tracks, optical_flow, track_points
 from art_perception.estimation.fuse import FuseConfig, fuse_parts
-from art_perception.estimation.label import LabelConfig, label_window, upsample_labels
+from art_perception.estimation.label import LabelConfig, label_parts, label_window, upsample_labels
 from art_perception.estimation.mask import MaskConfig, keep_object
 from art_perception.estimation.parts import Found, PartSearch, displacements, needed, require_motion
 from art_perception.estimation.segment import SegmentConfig
@@ -109,7 +109,7 @@ def estimate_motion(window: Window, config: Config, clock: Clock) -> PartMotion:
         motions = [c.motion for c in choices]
     with clock.stage("labels", 0.6):
         D = displacements(motions, count)
-        labels = label_window(dense, D, tracks.noise_m, config.label, config.explain, belief)
+        labels = label_parts(dense, D, tracks.noise_m, config.label, config.explain, belief)
         labels = keep_object(dense, labels, config.mask)
         joints = joints_of(choices, dense, labels)
         full = view.whole(upsample_labels(view.window, dense, labels))

@@ -11,7 +11,7 @@ from art_perception.data.objects import make_object
 from art_perception.data.simulate import SimulateConfig, simulate
 from art_perception.estimation.dense import DenseWindow, densify
 from art_perception.estimation.explain import ExplainConfig, explain, surface_of
-from art_perception.estimation.label import Belief, LabelConfig, label_window
+from art_perception.estimation.label import Belief, LabelConfig, label_parts, label_window
 from art_perception.types import UNLABELLED, Window
 
 NOISE_M = 0.003
@@ -24,7 +24,7 @@ class Scene:
     D: np.ndarray  # (2, T, 4, 4), exact
 
     def labels(self, belief: Belief | None) -> np.ndarray:
-        return label_window(self.dense, self.D, NOISE_M, LabelConfig(), ExplainConfig(), belief)
+        return label_parts(self.dense, self.D, NOISE_M, LabelConfig(), ExplainConfig(), belief)
 
     def iou(self, labels: np.ndarray) -> float:
         known = labels != UNLABELLED
@@ -50,6 +50,11 @@ def drawer() -> Scene:
     D = np.stack([np.broadcast_to(np.eye(4), T_world_part.shape), T_world_part @ np.linalg.inv(T_world_part[0])])
     dense = densify(Window(tuple(s.frame for s in samples)), 320)
     return Scene(dense, np.stack([s.part_ids for s in samples]) == part + 1, D)
+
+
+def test_what_slides_along_itself_goes_with_what_it_continues(drawer):
+    evidence = label_window(drawer.dense, drawer.D, NOISE_M, LabelConfig(), ExplainConfig())
+    assert drawer.iou(drawer.labels(None)) > drawer.iou(evidence) + 0.02
 
 
 def test_a_true_belief_helps(drawer):

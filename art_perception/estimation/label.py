@@ -10,11 +10,13 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from art_perception.estimation.ambiguous import continued
 from art_perception.estimation.dense import DenseWindow
 from art_perception.estimation.explain import ExplainConfig, Surface, explain, surface_of, undo
 from art_perception.types import UNLABELLED, RgbdFrame, Window
 
 _PROOF = 0.05  # share of frames that prove a neighbourhood is moving
+_ALIKE = 0.1  # cost by which a motion may be worse than standing still where either will do
 _SAMPLE = 7  # one point in so many tells where anything moved
 
 
@@ -52,15 +54,28 @@ def _cell_average(values: np.ndarray, points: np.ndarray, size: float) -> np.nda
     return (np.bincount(index, values) / np.bincount(index))[index]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Judged:
+    """What the motions of K bodies, the static one first, make of n points.
+
+    Attributes:
+        surface: the points, ``size``: edge of the cells over which evidence is pooled, metres.
+        refuted: (n, K) bool, motions that other frames contradict.
+        costs: (n, K) how badly they explain the points.
+        doubt: (n, K) what a motion has to be better by than standing still.
+    """
+
+    surface: Surface
+    size: float
+    refuted: np.ndarray
+    costs: np.ndarray
+    doubt: np.ndarray
+
+
 def label_window(
-    dense: DenseWindow,
-    displacements: np.ndarray,
-    noise_m: float,
-    config: LabelConfig,
-    test: ExplainConfig,
-    belief: Belief | None = None,
+    dense: DenseWindow, displacements: np.ndarray, noise_m: float, config: LabelConfig, test: ExplainConfig
 ) -> np.ndarray:
-    """Label every usable pixel.
+    """Label every usable pixel; what a motion explains no better than standing still is static.
 
     Args:
         dense: reduced window.
@@ -68,24 +83,59 @@ def label_window(
         noise_m: depth noise at the window's median depth, metres.
         config: smoothing.
         test: how motions are tested.
-        belief: tips the balance where standing still and a motion explain a surface equally well.
 
     Returns:
         (T, h, w) uint8: 0 static, k part k, ``UNLABELLED`` where unusable.
     """
+    labels, judged = _judge(dense, displacements, noise_m, config, test)
+    if judged is not None:
+        _paint(labels, judged, (judged.costs + judged.doubt).argmin(1), displacements)
+    return labels
+
+
+def label_parts(
+    dense: DenseWindow,
+    displacements: np.ndarray,
+    noise_m: float,
+    config: LabelConfig,
+    test: ExplainConfig,
+    belief: Belief | None = None,
+) -> np.ndarray:
+    """Label every usable pixel, what either explains included: it goes with what it continues.
+
+    Not for registration, to which such a surface contributes nothing but doubt. Arguments and result as in
+    :func:`label_window`; ``belief`` tips the balance where standing still and a motion explain a surface alike.
+    """
+    labels, judged = _judge(dense, displacements, noise_m, config, test)
+    if judged is None:
+        return labels
+    costs, doubt = judged.costs, judged.doubt
+    best = (costs + doubt).argmin(1)
+    if belief is not None and len(belief.frame):
+        support = _support(dense, judged.surface, best, displacements, belief, 2 * judged.size)
+        best = (costs + doubt * (1 - 2 * support)).argmin(1)
+    for k in range(1, len(displacements)):
+        best[_continuing(dense, judged, best, k)] = k
+    _paint(labels, judged, best, displacements)
+    return labels
+
+
+def _judge(
+    dense: DenseWindow, displacements: np.ndarray, noise_m: float, config: LabelConfig, test: ExplainConfig
+) -> tuple[np.ndarray, _Judged | None]:
+    """Labels of what stands still without question, and what the motions make of the rest, if there is any."""
     labels = np.full(dense.depth_m.shape, UNLABELLED, np.uint8)
     whole = surface_of(dense, noise_m, np.arange(len(labels)))
     if len(whole.frame) == 0:
-        return labels
-    flat = labels.reshape(len(labels), -1)
-    flat[whole.frame, whole.pixel] = 0
+        return labels, None
+    labels.reshape(len(labels), -1)[whole.frame, whole.pixel] = 0
     size = config.smooth_px * float(np.median(dense.depth_m[dense.usable])) / dense.K[0, 0]
     surface = whole.subset(_near_motion(dense, whole, displacements[0], 6 * size, test))
     if len(surface.frame) == 0:
-        return labels
+        return labels, None
     verdicts = [explain(dense, surface, D, test) for D in displacements]
     costs = np.empty((len(surface.frame), len(displacements)), np.float32)
-    doubt = np.zeros_like(costs)  # what a motion has to be better by than standing still
+    doubt = np.zeros_like(costs)
     for k, D in enumerate(displacements):
         # what belongs to a part does so in all frames: evidence is pooled where the points are at zero joint values
         rest = undo(surface, D)
@@ -93,14 +143,29 @@ def label_window(
         if k > 0:
             proof = _cell_average(verdicts[0].proof, rest, 4 * size)
             doubt[:, k] = config.static_bonus + config.unproven_cost * np.clip(1 - proof / _PROOF, 0, 1)
-    best = (costs + doubt).argmin(1)
-    if belief is not None and len(belief.frame):
-        best = (costs + doubt * (1 - 2 * _support(dense, surface, best, displacements, belief, 2 * size))).argmin(1)
+    refuted = np.stack([v.refuted > test.max_refuted for v in verdicts], -1)
+    return labels, _Judged(surface, size, refuted, costs, doubt)
+
+
+def _paint(labels: np.ndarray, judged: _Judged, best: np.ndarray, displacements: np.ndarray) -> None:
+    """Enter the labels (n,) into the image, but for specks of a part."""
+    surface = judged.surface
     for k in range(1, len(displacements)):
         own = np.flatnonzero(best == k)
-        best[own[~_compact(undo(surface.subset(own), displacements[k]), 4 * size)]] = 0
-    flat[surface.frame, surface.pixel] = best
-    return labels
+        best[own[~_compact(undo(surface.subset(own), displacements[k]), 4 * judged.size)]] = 0
+    labels.reshape(len(labels), -1)[surface.frame, surface.pixel] = best
+
+
+def _continuing(dense: DenseWindow, judged: _Judged, best: np.ndarray, k: int) -> np.ndarray:
+    """Which points (n,) of those labelled static go with part ``k``, as standing still and its motion do alike."""
+    surface, costs = judged.surface, judged.costs
+    moves = (best == k) & judged.refuted[:, 0]
+    alike = ~judged.refuted[:, 0] & ~judged.refuted[:, k] & (costs[:, k] < costs[:, 0] + _ALIKE)
+    open_ = alike & ((best == 0) | (best == k))
+    R = dense.T_world_camera[surface.frame, :3, :3].astype(np.float32)
+    flat = dense.normals.reshape(len(dense.normals), -1, 3)
+    normals = np.einsum("nij,nj->ni", R, flat[surface.frame, surface.pixel])
+    return continued(surface.points, normals, moves, ~moves & ~open_, open_, 2 * judged.size) & (best == 0)
 
 
 def _support(
