@@ -1,0 +1,55 @@
+"""A shadow that wanders over a wall is no part; a texture that turns in place is one."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from art_perception.errors import MotionError
+from art_perception.geometry.camera import rays
+from art_perception.pipeline import Clock, Config, estimate_motion
+from art_perception.types import JointType, RgbdFrame, Window
+
+H, W, FRAMES = 240, 320, 20
+K = np.array([[280.0, 0, 159.5], [0, 280, 119.5], [0, 0, 1]])
+
+
+def wall(brightness: list[np.ndarray]) -> Window:
+    """A flat wall, a metre away and oblique, painted anew in every frame."""
+    direction = rays((H, W), K)
+    depth = (1.0 / (direction @ np.array([0.2, 0.1, 1.0]))).astype(np.float32)
+    rng = np.random.default_rng(0)
+    frames = []
+    for t, gray in enumerate(brightness):
+        noisy = depth + 0.001 * rng.normal(size=depth.shape).astype(np.float32)
+        color = np.repeat(np.clip(gray + rng.normal(size=gray.shape), 0, 255).astype(np.uint8)[..., None], 3, 2)
+        frames.append(RgbdFrame(t * 10**8, color, noisy, K, np.eye(4), np.ones((H, W), bool)))
+    return Window(tuple(frames))
+
+
+def blobs(seed: int, size: float) -> np.ndarray:
+    noise = gaussian_filter(np.random.default_rng(seed).normal(size=(H, W)), size)
+    return noise / noise.std()
+
+
+def test_a_wandering_shadow_is_no_part():
+    pattern = gaussian_filter((np.abs(blobs(2, 8)) > 0.8).astype(float), 0.7)
+    column = np.arange(W)
+    shadow = [np.roll(pattern, 3 * t, 1) * (np.abs(column - 90 - 3 * t) < 60) for t in range(FRAMES)]
+    with pytest.raises(MotionError):
+        estimate_motion(wall([160 * (1 - 0.6 * s) for s in shadow]), Config(), Clock(None))
+
+
+def test_a_textured_disc_that_turns_in_the_wall_is_a_part():
+    texture, disc = 130 + 8 * blobs(1, 3), 130 + 35 * blobs(3, 4)
+    inside = np.hypot(*(np.mgrid[:H, :W] - np.array([120, 160])[:, None, None])) < 70
+    painted = []
+    for t in range(FRAMES):
+        M = cv2.getRotationMatrix2D((160, 120), 4.0 * t, 1)
+        painted.append(np.where(inside, cv2.warpAffine(disc, M, (W, H)), texture))
+    (joint,) = estimate_motion(wall(painted), Config(), Clock(None)).joints
+    assert joint.type is JointType.REVOLUTE
+    normal = np.array([0.2, 0.1, 1.0])
+    assert abs(joint.axis @ normal) / np.linalg.norm(normal) > np.cos(np.deg2rad(10))
