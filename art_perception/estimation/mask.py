@@ -23,6 +23,8 @@ _AS_BRIGHT = 0.15  # of the usual brightness: deviation that noise and exposure 
 _CLOSE = 2  # cells between a part and what it is attached to
 _LASTING = 0.15  # share of the frames that must see a cell: noise above a table joins what stands on it
 _TOUCH = 0.5  # share of the frames, relative to the piece that is touched most, that a piece must be touched in
+_SPECK = 0.03  # share of the body that a piece apart must have
+_BOX = np.ones((3, 3, 3), bool)
 _NOW_AND_THEN = 0.1  # and one that is larger than all such pieces
 
 
@@ -175,7 +177,8 @@ def _attached(world: np.ndarray, static: np.ndarray, part: np.ndarray, cell: flo
     low = cells[both].min(0) - 3
     shape = cells[both].max(0) - low + 4
     cells -= low
-    piece = _pieces(cells, static, shape)
+    grid = _lasting(cells, static, shape)
+    piece = ndimage.label(ndimage.binary_dilation(grid, _BOX), _BOX)[0]
     around = np.stack(np.meshgrid(*[np.arange(-_CLOSE, _CLOSE + 1)] * 3, indexing="ij"), -1).reshape(-1, 3)
     touched = np.zeros(int(piece.max()) + 1)
     for here, own in zip(cells, part, strict=True):
@@ -186,17 +189,23 @@ def _attached(world: np.ndarray, static: np.ndarray, part: np.ndarray, cell: flo
     keep = (touched > 0) & (touched >= _TOUCH * touched.max())
     if keep.any():
         keep |= (touched >= _NOW_AND_THEN * touched.max()) & (size >= size[keep].max())
+    body = ndimage.binary_dilation(_without_specks(grid & keep[piece]), _BOX)
     out = np.zeros(static.shape, bool)
-    out[static] = keep[piece[tuple(cells[static].T)]]
+    out[static] = body[tuple(cells[static].T)]
     return out
 
 
-def _pieces(cells: np.ndarray, static: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    """Number of the connected piece around every cell of a grid, gaps of one cell closed, 0 far from any."""
+def _lasting(cells: np.ndarray, static: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """Grid of the cells that enough frames see a static surface in."""
     seen = np.zeros(shape, np.uint16)
     for here, own in zip(cells, static, strict=True):
         seen[tuple(np.unique(here[own], axis=0).T)] += 1
-    grid = seen >= max(1, round(_LASTING * len(static)))
-    box = np.ones((3, 3, 3), bool)
-    piece = ndimage.label(ndimage.binary_dilation(grid, box), box)[0]
-    return np.where(ndimage.binary_dilation(grid, box, iterations=_CLOSE), piece, 0)
+    return seen >= max(1, round(_LASTING * len(static)))
+
+
+def _without_specks(body: np.ndarray) -> np.ndarray:
+    """A grid without what is small and apart, as bumps of a table are that noise lifts over it."""
+    number = ndimage.label(body, _BOX)[0]
+    size = np.bincount(number.reshape(-1))
+    size[0] = 0
+    return (size >= _SPECK * size.sum())[number] & body
