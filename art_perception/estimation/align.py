@@ -38,7 +38,7 @@ class JointConfig:
     strides: tuple[int, ...] = (2, 5, 11, 23)
     """Frame distances that are paired."""
     gate_m: float = 0.06
-    """Largest point distance associated in the first step, metres; shrinks to a third."""
+    """Largest point distance associated in the first step, metres; shrinks to a sixth."""
     track_weight: float = 3e-4
     """Weight of a tracked position relative to its nominal precision (drift makes neighbours in time dependent)."""
     dense_weight: float = 0.04

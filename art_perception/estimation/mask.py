@@ -54,14 +54,14 @@ def keep_object(dense: DenseWindow, labels: np.ndarray, config: MaskConfig) -> n
         labels: (T, h, w) with every static surface labelled 0.
         config: thresholds.
     """
-    if dense.masked:
+    part = (labels > 0) & (labels != UNLABELLED)
+    if dense.masked or not part.any():
         return labels
     world = dense.world_points()
-    part = (labels > 0) & (labels != UNLABELLED)
     low, high = world[part].min(0), world[part].max(0)
     centre, diagonal = (low + high) / 2, float(np.linalg.norm(high - low))
     near = (labels == 0) & (np.linalg.norm(world - centre, axis=-1) < config.reach * diagonal + 0.1)
-    room = on_room(dense, world, near, centre, config)
+    room = _on_room(dense, world, near, centre, config)
     out = np.where(labels == 0, UNLABELLED, labels).astype(np.uint8)
     out[_unchanged(dense, world, part & room, config.voxel_m)] = UNLABELLED
     part &= out != UNLABELLED
@@ -70,7 +70,7 @@ def keep_object(dense: DenseWindow, labels: np.ndarray, config: MaskConfig) -> n
     return out
 
 
-def on_room(
+def _on_room(
     dense: DenseWindow, world: np.ndarray, near: np.ndarray, centre: np.ndarray, config: MaskConfig
 ) -> np.ndarray:
     """Pixels (T, h, w) on or behind a plane of the room, as found in the static surface ``near`` the object."""
