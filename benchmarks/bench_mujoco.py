@@ -23,6 +23,7 @@ from art_perception.cli.evaluate import Job, evaluate_clip
 from art_perception.cli.run import Recording
 from art_perception.cli.scores import require_truth
 from art_perception.data.model import SimObject
+from art_perception.data.motion import look_at
 from art_perception.data.partnet import load_asset
 from art_perception.data.strokes import observable_joints
 from art_perception.data.truth import robot_description
@@ -268,23 +269,13 @@ def _cameras(
     style = rng.integers(3)
     arc, amount = (0.0, 0.0) if style == 0 else (rng.uniform(-0.6, 0.6), 0.02) if style == 1 else (0.0, 0.06)
     elevation = rng.uniform(0.15, 0.9)
-    poses = []
-    for u, s in zip(np.linspace(-0.5, 0.5, frames), amount * sway, strict=True):
-        a, e = azimuth + arc * u + s[0], elevation + s[1]
-        eye = centre + distance * (1 + 0.5 * s[2]) * np.array([np.cos(a) * np.cos(e), np.sin(a) * np.cos(e), np.sin(e)])
-        eye[2] = max(eye[2], 0.05)
-        poses.append(_looking(eye, centre + 0.5 * radius * s[3:6], 0.3 * s[5]))
-    return np.stack(poses)
-
-
-def _looking(eye: np.ndarray, target: np.ndarray, roll: float) -> np.ndarray:
-    ahead = (target - eye) / np.linalg.norm(target - eye)
-    right = np.cross(ahead, [0, 0, 1.0])
-    right /= np.linalg.norm(right)
-    T = np.eye(4)
-    T[:3, :3] = np.stack([right, np.cross(ahead, right), ahead], 1) @ exp_so3(np.array([0, 0, roll]))
-    T[:3, 3] = eye
-    return T
+    sway *= amount
+    a = azimuth + arc * np.linspace(-0.5, 0.5, frames) + sway[:, 0]
+    e = elevation + sway[:, 1]
+    out = np.stack([np.cos(a) * np.cos(e), np.sin(a) * np.cos(e), np.sin(e)], -1)
+    eye = centre + distance * (1 + 0.5 * sway[:, 2:3]) * out
+    eye[:, 2] = np.maximum(eye[:, 2], 0.05)
+    return look_at(eye, centre + 0.5 * radius * sway[:, 3:6], 0.3 * sway[:, 5])
 
 
 def stereo_depth(depth_m: np.ndarray, f: float, level: float, rng: np.random.Generator) -> np.ndarray:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from art_perception.data.motion import look_at
 from art_perception.data.raycast import cast, make_body
 from art_perception.data.shapes import box
 from art_perception.estimation.align import Evidence, gather, refine
@@ -21,24 +22,13 @@ TRUTH = Motion(JointType.REVOLUTE, np.array([0.0, 0, -1]), np.array([0.3, -0.25,
 NOISE_M = 0.002
 
 
-def looking(eye: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Pose (4, 4) of a camera at ``eye`` that looks at ``target``, z being up."""
-    forward = (target - eye) / np.linalg.norm(target - eye)
-    right = np.cross(forward, [0, 0, 1.0])
-    right /= np.linalg.norm(right)
-    T = np.eye(4)
-    T[:3, :3] = np.stack([right, np.cross(forward, right), forward], 1)
-    T[:3, 3] = eye
-    return T
-
-
 @pytest.fixture(scope="module")
 def slab() -> tuple[DenseWindow, np.ndarray]:
     """A thick door whose inner face shows at first, then its outer one; and which pixels are its own."""
     body = box((-0.2, -0.25, 0), (0.28, 0.25, 0.5))
     door = box((0.3, -0.25, 0), (0.3 + THICK_M, 0.25, 0.5))
     bodies = (make_body(body, np.zeros(len(body.faces))), make_body(door, np.ones(len(door.faces))))
-    camera = looking(np.array([1.3, 0.8, 0.8]), np.array([0.3, -0.05, 0.25]))
+    (camera,) = look_at(np.array([[1.3, 0.8, 0.8]]), np.array([[0.3, -0.05, 0.25]]), np.zeros(1))
     frames, own = [], []
     for t, D in enumerate(TRUTH.displacement(TRUTH.q)):
         hits = cast(bodies, np.stack([np.eye(4), D]), camera, K, (240, 320))
