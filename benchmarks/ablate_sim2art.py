@@ -2,8 +2,9 @@
 
     python -m benchmarks.ablate_sim2art --out OUT --assets DIR --steps 3000 --seeds 1 --publish
 
-Every variant is trained from scratch with the ``cpu`` preset for the same number of steps and scored on the same
-held-out windows, which have full sensor noise. Variants with windows of another size get windows of that size of the
+Every variant is trained with the ``cpu`` preset for the same number of steps, from scratch or from trained weights
+(``--init``, which shows more where there is time for few steps), and scored on the same held-out windows, which have
+full sensor noise. Variants with windows of another size get windows of that size of the
 same objects. Results are appended to OUT/results.jsonl; a second run with the same OUT goes on where the first stopped,
 inside a training too.
 """
@@ -30,8 +31,9 @@ from art_perception.eval.protocol import Spread
 from art_perception.eval.tables import markdown_lines
 from art_perception.io.results import code_version
 from art_perception.models.checkpoint import load_sim2art
+from art_perception.models.sim2art import Sim2Art
 from art_perception.train.sim2art import Draw, Recipe, sim2art_stage
-from art_perception.train.stage import train_stage
+from art_perception.train.stage import Start, train_stage
 from art_perception.train.validate import Batch, validate
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -60,6 +62,10 @@ class Options:
     """Optimiser steps of every training."""
     seeds: int = 1
     """Trainings per variant, with other weights and windows."""
+    init: Path | None = None
+    """Weights that all variants begin with, less what a variant goes without; random ones when not given."""
+    rate: float = 1e-3
+    """Peak learning rate."""
     windows: int = 192
     """Held-out windows every training is scored on."""
     variants: tuple[str, ...] = ()
@@ -79,12 +85,14 @@ class Variant:
         recipe: how to train.
         sources: of the objects to learn from, empty for all.
         draw: gives the windows.
+        forgets: start of the names of the weights that are random also when the others are given.
     """
 
     title: str
     recipe: Recipe
     sources: tuple[str, ...] = ()
     draw: Draw = draw_windows
+    forgets: str | None = None
 
 
 def main() -> None:
@@ -115,9 +123,9 @@ def run(options: Options) -> str:
     store = options.out / "results.jsonl"
     for seed in range(options.seeds):
         for name in options.variants or known:
-            if (name, seed, options.steps, options.windows) not in map(key_of, records(store)):
+            entry = {"variant": name, "seed": seed, **settings_of(options)}
+            if not any(entry.items() <= record.items() for record in records(store)):
                 metrics = measure(known[name], name, seed, training, held_out, options)
-                entry = {"variant": name, "seed": seed, "steps": options.steps, "windows": options.windows}
                 with store.open("a", encoding="utf-8") as out:
                     out.write(json.dumps(entry | {"commit": code_version(), "metrics": metrics}) + "\n")
     text = section(known, records(store), options)
@@ -134,7 +142,7 @@ def variants(base: Recipe) -> dict[str, Variant]:
         "no_flow": Variant("no flow", base, draw=without_flow),
         "no_gamma": Variant("no γ(t)", replace(base, model=replace(model, time_bands=0))),
         "no_clock": Variant("no t/T", replace(base, model=replace(model, clock=0.0))),
-        "no_votes": Variant("no axis votes", replace(base, loss=replace(loss, votes=0.0))),
+        "no_votes": Variant("no axis votes", replace(base, loss=replace(loss, votes=0.0)), forgets="vote."),
         "no_field": Variant("no screw-field loss", replace(base, loss=replace(loss, field=0.0))),
         "no_noise": Variant("trained without noise", replace(base, windows=replace(base.windows, noise=0.0))),
         "procedural": Variant("trained on procedural objects only", base, ("procedural",)),
@@ -171,6 +179,7 @@ def measure(
     config = replace(
         config,
         steps=options.steps,
+        rate=options.rate,
         warmup=min(config.warmup, options.steps // 10 + 1),
         validate_every=math.ceil(options.steps / 4),
         validation_windows=8,
@@ -179,12 +188,32 @@ def measure(
     chosen = [i for i, source in enumerate(training.sources) if source in variant.sources or not variant.sources]
     folder = options.out / f"{name}_{options.steps}_steps_{seed}"
     recipe = replace(variant.recipe, train=config)
-    stage = sim2art_stage(recipe, training.subset(chosen), held_out, options.device, draw=variant.draw)
+    start = begin(variant, options.init) if options.init else None
+    stage = sim2art_stage(recipe, training.subset(chosen), held_out, options.device, start, variant.draw)
     weights = train_stage(stage, folder, options.device)
     model = load_sim2art(weights)[0].to(options.device)
     metrics = validate(model, held_out_windows(variant, held_out, options.windows, options.device))
     print(f"{name} {seed}: " + "  ".join(f"{key} {metrics[key]:.3g}" for key in COLUMNS), flush=True)
     return metrics
+
+
+def begin(variant: Variant, path: Path) -> Start[Sim2Art]:
+    """Trained weights as far as a variant has them.
+
+    Raises:
+        CheckpointError: ``path`` holds no window network.
+    """
+    trained, about = load_sim2art(path)
+    model = Sim2Art(variant.recipe.model)
+    given, own = trained.state_dict(), model.state_dict()
+    if variant.recipe.model.time_bands == 0:
+        before = 2 * model.config.width + 3 + 1
+        code = torch.arange(before, before + 2 * trained.config.time_bands)
+        kept = torch.ones(given["keypoint.0.weight"].shape[1], dtype=torch.bool).index_fill(0, code, False)
+        given["keypoint.0.weight"] = given["keypoint.0.weight"][:, kept]
+    forgotten = [name for name in own if variant.forgets and name.startswith(variant.forgets)]
+    model.load_state_dict(given | {name: own[name] for name in forgotten})
+    return Start(model, about.get("sources", []))
 
 
 def held_out_windows(variant: Variant, bank: Bank, count: int, device: str) -> list[Batch]:
@@ -201,19 +230,21 @@ def records(store: Path) -> list[dict]:
     return [json.loads(line) for line in store.read_text().splitlines()] if store.exists() else []
 
 
-def key_of(record: dict) -> tuple[str, int, int, int]:
-    """What a record is the result of."""
-    return record["variant"], record["seed"], record["steps"], record["windows"]
+def settings_of(options: Options) -> dict[str, int | float | str]:
+    """What results must share to stand in one table."""
+    origin = options.init.stem if options.init else ""
+    return {"steps": options.steps, "rate": options.rate, "windows": options.windows, "init": origin}
 
 
 def section(known: dict[str, Variant], stored: Sequence[dict], options: Options) -> str:
     """The section of docs/benchmarks.md."""
-    own = [r for r in stored if (r["steps"], r["windows"]) == (options.steps, options.windows)]
+    own = [r for r in stored if settings_of(options).items() <= r.items()]
     seeds = len({r["seed"] for r in own})
     commits = ", ".join(dict.fromkeys(r["commit"][:12] for r in own))
+    origin = f"on from {options.init.stem}" if options.init else "from scratch"
     return (
         "## Ablations of the window network\n\n"
-        f"Network alone, `small`, trained from scratch for {options.steps} steps with one thing changed, {seeds} seeds "
+        f"Network alone, `small`, trained {origin} for {options.steps} steps with one thing changed, {seeds} seeds "
         f"(± is their standard deviation), scored on {options.windows} held-out windows with full sensor noise. "
         f"`python -m benchmarks.ablate_sim2art --steps {options.steps}`, commit {commits}.\n\n{table(known, own)}"
     )

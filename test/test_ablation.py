@@ -13,6 +13,7 @@ from window_tools import bank_of, chest, locker
 
 from art_perception.data.bank import Bank
 from art_perception.errors import UsageError
+from art_perception.models.checkpoint import save_network
 from art_perception.models.sim2art import Sim2Art, Sim2ArtConfig
 from art_perception.train.sim2art import Recipe, TrainConfig
 
@@ -113,6 +114,28 @@ def test_a_second_run_adds_what_is_missing(ablate: ModuleType, tmp_path: Path) -
     assert (tmp_path / "results.jsonl").read_text().startswith(lines)
     with pytest.raises(UsageError, match="no_such"):
         ablate.run(replace(options, variants=("no_such",)))
+
+
+def test_variants_begin_with_the_trained_weights_they_have(ablate: ModuleType, tmp_path: Path) -> None:
+    trained = Sim2Art(MODEL)
+    save_network(tmp_path / "trained.safetensors", trained, {"sources": ["procedural"]})
+    known = {name: ablate.begin(v, tmp_path / "trained.safetensors") for name, v in ablate.variants(TINY).items()}
+    assert known["complete"].sources == ["procedural"]
+    for name, start in known.items():
+        other = {
+            key for key, value in start.network.state_dict().items() if not equal(value, trained.state_dict()[key])
+        }
+        assert all(key.startswith({"no_gamma": "keypoint.0.w", "no_votes": "vote."}.get(name, "none")) for key in other)
+    timeless = Sim2Art(MODEL)
+    timeless.load_state_dict(trained.state_dict())
+    with torch.no_grad():
+        timeless.keypoint[0].weight[:, 2 * MODEL.width + 4 : -1] = 0
+        window = ablate.draw_windows(bank_of(chest()), 1, TINY.windows, np.random.default_rng(0), "cpu")[0]
+        assert torch.allclose(known["no_gamma"].network(window).turn, timeless(window).turn, atol=1e-5)
+
+
+def equal(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and torch.equal(a, b)
 
 
 def test_the_table_is_the_mean_over_seeds(ablate: ModuleType) -> None:
