@@ -135,11 +135,26 @@ class Rows:
     w: np.ndarray
 
 
-def _camera_points(evidence: Evidence, moved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Moved points (M, 3) in the camera of their target frame, and that camera's rotation (M, 3, 3)."""
-    pose = evidence.T_parent_camera[evidence.frame_to]
-    R = pose[:, :3, :3]
-    return np.einsum("nji,nj->ni", R, moved - pose[:, :3, 3]), R
+@dataclass(frozen=True, slots=True, eq=False)
+class _Matches:
+    """Where the moved points of M rows arrive in their target frames.
+
+    Attributes:
+        camera: (M, 3) in the camera of the target frame, R: (M, 3, 3) that camera's rotation.
+        v, u: (M,) the pixel there.
+        near: (M,) bool, it shows the same part, close by and facing the same way.
+        r, normal: (M,) distance to the tangent plane there, and its normal (M, 3), camera frame.
+        ok: (M,) bool, near, and the distance is within the gate.
+    """
+
+    camera: np.ndarray
+    R: np.ndarray
+    v: np.ndarray
+    u: np.ndarray
+    near: np.ndarray
+    r: np.ndarray
+    normal: np.ndarray
+    ok: np.ndarray
 
 
 def _associate(
@@ -150,34 +165,43 @@ def _associate(
     turned: np.ndarray,
     moved: np.ndarray,
     gate: float,
-    config: JointConfig,
-) -> tuple[Rows, Rows]:
-    """Depth rows (distance to the target's tangent plane) and brightness rows; weight zero without a match.
+) -> _Matches:
+    """Project the moved points into their target frames.
 
     Surfaces that face different ways do not match: the two faces of a door are its thickness apart.
     """
-    camera, R = _camera_points(evidence, moved)
-    v, u, inside = project_rounded(camera, dense.K, dense.depth_m.shape[1:])
     s = evidence.frame_to
+    R = evidence.T_parent_camera[s, :3, :3]
+    camera = np.einsum("nji,nj->ni", R, moved - evidence.T_parent_camera[s, :3, 3])
+    v, u, inside = project_rounded(camera, dense.K, dense.depth_m.shape[1:])
     gap = camera - dense.points[s, v, u]
     normal = dense.normals[s, v, u]
     r = (normal * gap).sum(-1)
-    own = np.einsum("nji,njk,nk->ni", R, turned, evidence.normals)
+    own = np.einsum("nji,nj->ni", R, np.einsum("njk,nk->nj", turned, evidence.normals))
     alike = ((normal * own).sum(-1) > _ALIKE) | ~normal.any(-1)
     near = inside & (labels[s, v, u] == part) & ((gap * gap).sum(-1) < (3 * gate) ** 2) & alike
     ok = near & normal.any(-1) & (np.abs(r) < gate)
-    depth = Rows(r, np.einsum("nij,nj->ni", R, normal), ok * config.dense_weight / evidence.sigma**2)
-    brightness, slope = _brightness(dense, evidence, camera, v, u)
-    same = near & (np.abs(brightness) < 0.5)
-    weight = same * config.dense_weight / config.brightness_sigma**2
-    return depth, Rows(brightness, np.einsum("nij,nj->ni", R, slope), weight)
+    return _Matches(camera, R, v, u, near, r, normal, ok)
 
 
-def _brightness(
-    dense: DenseWindow, evidence: Evidence, camera: np.ndarray, v: np.ndarray, u: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _depth_rows(evidence: Evidence, matches: _Matches, config: JointConfig) -> Rows:
+    """Distances to the target's tangent plane; weight zero without a match."""
+    gradient = np.einsum("nij,nj->ni", matches.R, matches.normal)
+    return Rows(matches.r, gradient, matches.ok * config.dense_weight / evidence.sigma**2)
+
+
+def _brightness_rows(dense: DenseWindow, evidence: Evidence, matches: _Matches, config: JointConfig) -> Rows:
+    """Differences in brightness; weight zero without a match."""
+    r, slope = _brightness(dense, evidence, matches)
+    same = matches.near & (np.abs(r) < 0.5)
+    gradient = np.einsum("nij,nj->ni", matches.R, slope)
+    return Rows(r, gradient, same * config.dense_weight / config.brightness_sigma**2)
+
+
+def _brightness(dense: DenseWindow, evidence: Evidence, matches: _Matches) -> tuple[np.ndarray, np.ndarray]:
     """Brightness difference (M,) at the projected point and its gradient (M, 3) by the point, camera frame."""
     s, K = evidence.frame_to, dense.K
+    camera, v, u = matches.camera, matches.v, matches.u
     z = np.maximum(camera[:, 2], 1e-3)
     gu, gv = dense.gradient[s, v, u].T
     du = K[0, 0] * camera[:, 0] / z + K[0, 2] - u
@@ -276,7 +300,7 @@ def _joined(
     """
     R, moved = _moved(motion, evidence)
     gate = config.gate_m * _NARROWEST
-    matched = _associate(dense, labels, part, evidence, R, moved, gate, config)[0].w > 0
+    matched = _associate(dense, labels, part, evidence, R, moved, gate).ok
     first = np.minimum(evidence.frame_from, evidence.frame_to)
     last = np.maximum(evidence.frame_from, evidence.frame_to)
     frames = np.arange(1, len(motion.q))[:, None]
@@ -309,8 +333,9 @@ def _system(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sum of the normal equations of depth, brightness and tracks."""
     R, moved = _moved(motion, evidence)
-    depth, brightness = _associate(dense, labels, part, evidence, R, moved, gate, config)
-    A, g = _accumulate(motion, evidence, R, moved, depth, evidence.sigma)
+    matches = _associate(dense, labels, part, evidence, R, moved, gate)
+    A, g = _accumulate(motion, evidence, R, moved, _depth_rows(evidence, matches, config), evidence.sigma)
+    brightness = _brightness_rows(dense, evidence, matches, config)
     Ab, gb = _accumulate(motion, evidence, R, moved, brightness, config.brightness_sigma)
     A, g = A + Ab, g + gb
     if len(evidence.tracks):
@@ -334,8 +359,8 @@ def _cost(
     """
     R, moved = _moved(motion, evidence)
     gate = config.gate_m * _NARROWEST
-    depth, _ = _associate(dense, labels, part, evidence, R, moved, gate, config)
-    r = np.where(depth.w > 0, depth.r, gate)
+    matches = _associate(dense, labels, part, evidence, R, moved, gate)
+    r = np.where(matches.ok, matches.r, gate)
     cost = config.dense_weight * float((9 * np.log1p((r / (3 * evidence.sigma)) ** 2)).sum())
     count = config.dense_weight * len(r)
     if len(evidence.tracks):

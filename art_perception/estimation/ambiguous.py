@@ -13,6 +13,8 @@ from scipy.sparse import coo_matrix, diags
 from scipy.sparse.linalg import spsolve
 from scipy.spatial import cKDTree
 
+from art_perception.geometry.cells import occupied_cells
+
 _REACH = 1.8  # cell edges between neighbours
 _CREASE = 0.03  # how strongly cells hold together across a concave crease, next to 1 elsewhere
 _CONCAVE = 0.15  # sine of the angle from which on a crease is one
@@ -36,8 +38,7 @@ def continued(
     out = np.zeros(len(points), bool)
     if not moves.any() or not open_.any():
         return out
-    cells, index = np.unique(np.floor(points / size).astype(np.int64), axis=0, return_inverse=True)
-    index = index.reshape(-1)
+    cells, index = occupied_cells(points, size)
     total, moving, still = (np.bincount(index, w, len(cells)) for w in (None, moves, stands))
     middle = _sums(points, index) / total[:, None]
     facing = _sums(normals, index)

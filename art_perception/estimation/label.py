@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 from art_perception.estimation.ambiguous import continued
 from art_perception.estimation.dense import DenseWindow
 from art_perception.estimation.explain import ExplainConfig, Surface, explain, surface_of, undo
+from art_perception.geometry.cells import occupied_cells
 from art_perception.types import UNLABELLED, RgbdFrame, Window
 
 _PROOF = 0.05  # share of frames that prove a neighbourhood is moving
@@ -40,17 +41,9 @@ class Belief(NamedTuple):
     moving: np.ndarray
 
 
-def _cells(points: np.ndarray, size: float) -> np.ndarray:
-    """Number (n,) of the cubic cell of edge ``size`` that holds each point (n, 3)."""
-    cells = np.floor(points / size).astype(np.int64)
-    cells -= cells.min(0)
-    span = cells.max(0) + 1
-    return np.unique((cells[:, 0] * span[1] + cells[:, 1]) * span[2] + cells[:, 2], return_inverse=True)[1]
-
-
 def _cell_average(values: np.ndarray, points: np.ndarray, size: float) -> np.ndarray:
     """Average values (n,) over the cells that hold the points (n, 3)."""
-    index = _cells(points, size)
+    index = occupied_cells(points, size)[1]
     return (np.bincount(index, values) / np.bincount(index))[index]
 
 
@@ -190,7 +183,7 @@ def _support(
     support = np.zeros((len(key), len(displacements)), np.float32)
     for k in range(1, len(displacements)):
         own = (best[at] == 0) | (best[at] == k)
-        cell = _cells(undo(surface, displacements[k]), size)
+        cell = occupied_cells(undo(surface, displacements[k]), size)[1]
         count = np.bincount(cell[at[own]], minlength=cell.max() + 1)
         support[:, k] = (np.bincount(cell[at[own]], moving[own], cell.max() + 1) / np.maximum(count, 3))[cell]
     return support
@@ -218,14 +211,12 @@ def _compact(points: np.ndarray, size: float) -> np.ndarray:
     """Which points (n, 3) lie in connected cells of edge ``size`` that hold a tenth of the largest such set or more."""
     if len(points) == 0:
         return np.zeros(0, bool)
-    cells, index, count = np.unique(
-        np.floor(points / size).astype(np.int64), axis=0, return_inverse=True, return_counts=True
-    )
+    cells, index = occupied_cells(points, size)
     pairs = cKDTree(cells).query_pairs(1.8, output_type="ndarray")
     graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(cells), len(cells)))
     component = connected_components(graph, directed=False)[1]
-    mass = np.bincount(component, count)
-    return (mass >= 0.1 * mass.max())[component][index.reshape(-1)]
+    mass = np.bincount(component, np.bincount(index))
+    return (mass >= 0.1 * mass.max())[component][index]
 
 
 def upsample_labels(window: Window, dense: DenseWindow, labels: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from art_perception.estimation.dense import DenseWindow, project_rounded
+from art_perception.geometry.cells import occupied_cells
 from art_perception.geometry.lie import inverse
 from art_perception.types import UNLABELLED
 
@@ -96,11 +97,8 @@ def _scatter(height: np.ndarray, thickest: float) -> float:
 
 def _cell_means(points: np.ndarray, size: float) -> np.ndarray:
     """Mean (M, 3) of the points in every occupied cell of edge ``size``."""
-    _, index, count = np.unique(
-        np.floor(points / size).astype(np.int64), axis=0, return_inverse=True, return_counts=True
-    )
-    index = index.reshape(-1)
-    return np.stack([np.bincount(index, points[:, i]) for i in range(3)], -1) / count[:, None]
+    index = occupied_cells(points, size)[1]
+    return np.stack([np.bincount(index, points[:, i]) for i in range(3)], -1) / np.bincount(index)[:, None]
 
 
 def _fit_plane(points: np.ndarray, tolerance: float, rng: np.random.Generator) -> tuple[np.ndarray, float, np.ndarray]:
