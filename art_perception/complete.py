@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from art_perception.bounds import bounded
 from art_perception.errors import CheckpointError, FrameError, UsageError
 from art_perception.estimation.evidence import evidence_of_view
 from art_perception.estimation.terms import Hypotheses
@@ -50,14 +51,14 @@ _COST_SPREAD = 0.06  # a hypothesis that costs this share more is e times less l
 class CompletionConfig:
     """Completion of a single view."""
 
-    points: int = 1024
+    points: int = bounded(1024, 200, 100_000)
     """Points the networks see; more are thinned out at random."""
     pose: SamplerConfig = field(default_factory=SamplerConfig)
     latent: FastSamplerConfig = field(default_factory=FastSamplerConfig)
     fit: FitConfig = field(default_factory=FitConfig)
-    voxels: int = field(default=128, metadata={"bounds": (16, 512)})
+    voxels: int = bounded(128, 16, 512)
     """Samples along the longest side of a part's mesh."""
-    seed: int = 0
+    seed: int = bounded(0, 0, 2_147_483_647)
     """Of all draws."""
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from art_perception.bounds import bounded
 from art_perception.errors import UsageError
 from art_perception.estimation.refine import Decode, ExpectedSize, cheaper, cost, refine
 from art_perception.estimation.terms import Decoded, Evidence, Hypotheses, TermWeights, part_distances, surface
@@ -39,24 +40,24 @@ class Networks:
 class FitConfig:
     """Rounds of refinement."""
 
-    rounds: int = field(default=4, metadata={"bounds": (0, 16)})
+    rounds: int = bounded(4, 0, 16)
     """How many; 0 = the diffusion's answer as it is."""
-    points: tuple[int, ...] = (96, 192, 384, 512)
+    points: tuple[int, ...] = bounded((96, 192, 384, 512), 8, 100_000)
     """Points in every round, of all frames together, surface and free space each; the last one counts for later
     rounds too."""
-    steps: tuple[int, ...] = (12, 20, 30, 60)
+    steps: tuple[int, ...] = bounded((12, 20, 30, 60), 1, 10_000)
     """Gradient steps in every round."""
-    keep: tuple[int, ...] = (8, 4, 2, 2)
+    keep: tuple[int, ...] = bounded((8, 4, 2, 2), 1, 1000)
     """Hypotheses that go on after every round."""
-    most: int = 32
+    most: int = bounded(32, 1, 10_000)
     """Hypotheses the first round descends with; of more, the cheapest."""
-    rigid: int = 1
+    rigid: int = bounded(1, 0, 16)
     """Rounds, the first ones, in which the shape stays as the diffusion drew it."""
-    rate: float = 0.03
+    rate: float = bounded(0.03, 1e-6, 10.0)
     """Peak learning rate."""
-    least_size_std: float = 0.1
+    least_size_std: float = bounded(0.1, 1e-6, 10.0)
     """Least standard deviation of the logarithm of the size that the hypotheses are believed."""
-    rarity: float = 0.001
+    rarity: float = bounded(0.001, 0.0, 100.0)
     """Cost of a rotation that the diffusion draws e times more rarely."""
     weights: TermWeights = field(default_factory=TermWeights)
 

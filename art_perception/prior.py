@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
+from art_perception.bounds import bounded
 from art_perception.complete import Completion, CompletionConfig, complete, load_networks
 from art_perception.errors import FrameError, UsageError
 from art_perception.fit import Networks
@@ -52,15 +53,15 @@ class PriorConfig:
     none = no prior."""
     weights: str = "shipped"
     """Folder with kinediff3d_vae, kinediff3d_pose and kinediff3d_latent.safetensors; shipped = the package's own."""
-    min_score: float = field(default=0.65, metadata={"bounds": (0.0, 1.0)})
+    min_score: float = bounded(0.65, 0.0, 1.0)
     """The prior's object is refused when it agrees with less than this share of what was measured."""
-    tolerance: float = field(default=0.04, metadata={"bounds": (0.001, 1.0)})
+    tolerance: float = bounded(0.04, 1e-3, 1.0)
     """Distance within which a measured point agrees with it, object diagonals."""
-    min_fill_score: float = field(default=0.97, metadata={"bounds": (0.0, 1.0)})
+    min_fill_score: float = bounded(0.97, 0.0, 1.0)
     """Where parts were measured, the prior fills what was not seen when it agrees with this share of them."""
-    max_faces: int = field(default=20_000, metadata={"bounds": (100, 1_000_000)})
+    max_faces: int = bounded(20_000, 100, 1_000_000)
     """Faces of a visual mesh."""
-    max_pieces: int = field(default=8, metadata={"bounds": (1, 64)})
+    max_pieces: int = bounded(8, 1, 64)
     """Convex collision pieces of a part."""
     completion: CompletionConfig = field(default_factory=CompletionConfig)
 

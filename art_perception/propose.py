@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
+from art_perception.bounds import bounded
 from art_perception.errors import CheckpointError
 from art_perception.estimation.dense import DenseWindow
 from art_perception.estimation.flow import FlowConfig, Flows, Tracks
@@ -38,9 +39,9 @@ class NetworkConfig:
     """Weights that come with the package (small, research) or a file; none = motion segmentation alone."""
     appearance: str = "none"
     """TorchScript file of the image backbone (docs/optional_inputs.md) that the weights were trained with, if any."""
-    spans: int = 3
+    spans: int = bounded(3, 1, 64)
     """Windows of half the recording besides the one over all of it."""
-    min_certainty: float = 0.25
+    min_certainty: float = bounded(0.25, 0.0, 1.0)
     """Proposals the network is less sure of are not tried."""
 
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from art_perception.cli import run
 from art_perception.cli.main import BAD_INPUT, main
 from art_perception.io import encode
 from art_perception.io.bag import BagWriter, read_frames
+from art_perception.pipeline import Config
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = Path(str(files("art_perception") / "data_files" / "laptop.mcap"))
@@ -97,6 +98,33 @@ def test_missing_and_truncated_bag(capsys, tmp_path):
     bag = write_bag(tmp_path / "clip", CLIP)
     (bag / "clip.mcap").write_bytes((bag / "clip.mcap").read_bytes()[:-500])
     assert "truncated" in refuse(["run", bag, "--out", out], capsys, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("joint.gate-m", "-1", "gate-m is -1: give 0.001 to 10"),
+        ("mask.voxel-m", "0", "voxel-m is 0: give 0.001 to 1"),
+        ("joint.strides", "0", "strides is 0: give 1 to 100000"),
+        ("label.smooth-px", "nan", "smooth-px is nan: give 0.5 to 100"),
+    ],
+)
+def test_settings_out_of_bounds(setting, value, said, capsys, tmp_path):
+    arguments = ["run", SAMPLE, "--out", tmp_path / "result", f"--config.{setting}", value]
+    assert said in refuse(arguments, capsys, tmp_path)
+
+
+def test_every_number_of_a_stage_has_bounds_that_hold_its_default():
+    def check(config: object) -> None:
+        for item in fields(config):
+            value = getattr(config, item.name)
+            if is_dataclass(value):
+                check(value)
+            elif not isinstance(value, bool | str):
+                low, high = item.metadata["bounds"]
+                assert all(low <= number <= high for number in np.atleast_1d(value)), item.name
+
+    check(Config())
 
 
 def test_nothing_moves(capsys, tmp_path):

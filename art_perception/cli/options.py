@@ -58,8 +58,9 @@ def require_bounds(options: Any) -> None:
         if is_dataclass(value):
             require_bounds(value)
         low, high = item.metadata.get("bounds", (-math.inf, math.inf))
-        if isinstance(value, int | float) and not low <= value <= high:
-            raise UsageError(f"{item.name.replace('_', '-')} is {value:g}: give {low:g} to {high:g}")
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int | float) and not low <= number <= high:
+                raise UsageError(f"{item.name.replace('_', '-')} is {number:g}: give {low:g} to {high:g}")
 
 
 def one_line(box: str) -> str:

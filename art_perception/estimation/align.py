@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from art_perception.bounds import bounded
 from art_perception.estimation.dense import DenseWindow, project_rounded
 from art_perception.estimation.joint_fit import Motion, covariance_of, normal_equations, spread, step
 from art_perception.geometry.lie import inverse
@@ -31,22 +32,22 @@ _SETTLED = 2e-4  # rad and m: a step that changes nothing any more
 class JointConfig:
     """Dense joint refinement."""
 
-    iterations: int = 14
+    iterations: int = bounded(14, 1, 1000)
     """Gauss-Newton steps, at most."""
-    points_per_pair: int = 120
+    points_per_pair: int = bounded(120, 10, 100_000)
     """Pixels drawn per pair of frames."""
-    strides: tuple[int, ...] = (2, 5, 11, 23)
+    strides: tuple[int, ...] = bounded((2, 5, 11, 23), 1, 100_000)
     """Frame distances that are paired."""
-    gate_m: float = 0.06
+    gate_m: float = bounded(0.06, 1e-3, 10.0)
     """Largest point distance associated in the first step, metres; shrinks to a sixth."""
-    track_weight: float = 3e-4
+    track_weight: float = bounded(3e-4, 0.0, 1e3)
     """Weight of a tracked position relative to its nominal precision (drift makes neighbours in time dependent)."""
-    dense_weight: float = 0.04
+    dense_weight: float = bounded(0.04, 0.0, 1e3)
     """Weight of a depth or brightness residual relative to its nominal precision (neighbouring pixels are
     dependent)."""
-    min_confidence: float = 0.2
+    min_confidence: float = bounded(0.2, 0.0, 1.0)
     """Joints less certain than this are not reported."""
-    brightness_sigma: float = 0.05
+    brightness_sigma: float = bounded(0.05, 1e-3, 10.0)
     """Noise of the brightness detail, as a share of the image's mean brightness."""
 
 

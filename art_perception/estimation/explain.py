@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from art_perception.bounds import bounded
 from art_perception.estimation.dense import DenseWindow, project_rounded
 from art_perception.geometry.lie import inverse
 
@@ -20,15 +21,15 @@ from art_perception.geometry.lie import inverse
 class ExplainConfig:
     """The test of motions against all frames."""
 
-    witnesses: int = 12
+    witnesses: int = bounded(12, 2, 1000)
     """Frames each surface point is tested against."""
-    tolerance_m: float = 0.006
+    tolerance_m: float = bounded(0.006, 1e-4, 1.0)
     """Depth difference that is never held against a motion, metres; noise and slope add to it."""
-    unseen_cost: float = 0.4
+    unseen_cost: float = bounded(0.4, 0.0, 1.0)
     """Cost of a witness that could not see the place (refuted costs 1, seen 0)."""
-    brightness_cost: float = 0.5
+    brightness_cost: float = bounded(0.5, 0.0, 10.0)
     """Cost of a seen surface of quite another brightness."""
-    max_refuted: float = 0.25
+    max_refuted: float = bounded(0.25, 0.0, 1.0)
     """Share of the telling frames that may refute a motion that is still taken to explain a point."""
 
 

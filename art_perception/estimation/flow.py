@@ -13,6 +13,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
+from art_perception.bounds import bounded
 from art_perception.estimation.dense import DenseWindow
 from art_perception.estimation.learned_flow import learned_flow
 
@@ -27,17 +28,17 @@ class FlowConfig:
 
     model: str = DIS
     """``dis``, or the TorchScript file of a flow network (docs/optional_inputs.md)."""
-    width: int = 320
+    width: int = bounded(320, 64, 4096)
     """Flow is computed on images of about this width, px."""
-    grid: int = 5
+    grid: int = bounded(5, 1, 100)
     """Spacing of new tracks, px of the reduced image."""
-    sources: int = 5
+    sources: int = bounded(5, 1, 1000)
     """Frames, spread over the window, in which tracks start."""
-    max_disagreement_px: float = 1.0
+    max_disagreement_px: float = bounded(1.0, 0.01, 100.0)
     """Forward-backward disagreement at which a track ends, px of the reduced image."""
-    drift: float = 0.003
+    drift: float = bounded(0.003, 0.0, 1.0)
     """Error that chained flow builds up, as a share of depth."""
-    min_length: int = 6
+    min_length: int = bounded(6, 2, 1000)
     """Tracks seen in fewer frames are dropped."""
 
 

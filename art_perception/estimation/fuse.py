@@ -17,6 +17,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError, cKDTree
 
+from art_perception.bounds import bounded
 from art_perception.estimation.depth_view import DepthView, depth_views, look_up
 from art_perception.estimation.measured import Measured, Oriented, gradients, measure, measured_points, oriented
 from art_perception.estimation.prior_fill import Prior, PriorFillConfig, bent_field, extent
@@ -38,27 +39,27 @@ FREE_FACTOR = 3  # free space is found on a grid coarser by this
 class FuseConfig:
     """How finely and how carefully parts are fused."""
 
-    cells_per_side: int = 100
+    cells_per_side: int = bounded(100, 8, 1000)
     """Voxels along the longest side of a part."""
-    min_voxel_m: float = 0.002
+    min_voxel_m: float = bounded(0.002, 1e-4, 1.0)
     """Smallest voxel, metres."""
-    max_voxel_m: float = 0.008
+    max_voxel_m: float = bounded(0.008, 1e-4, 1.0)
     """Largest voxel, metres (more only when the part would need more than ``max_cells``)."""
-    max_cells: int = 1_200_000
+    max_cells: int = bounded(1_200_000, 1000, 1_000_000_000)
     """Largest number of voxels per part."""
-    truncation_voxels: float = 2.5
+    truncation_voxels: float = bounded(2.5, 1.0, 100.0)
     """Width of the measured band on either side of a surface; also the thickness of a slab seen from one side."""
-    max_frames: int = 40
+    max_frames: int = bounded(40, 1, 100_000)
     """Frames integrated, spread evenly over the window."""
-    min_pixels: int = 200
+    min_pixels: int = bounded(200, 1, 10_000_000)
     """A part with fewer labelled pixels in all frames together gets no mesh."""
-    free_votes: int = 3
+    free_votes: int = bounded(3, 1, 1000)
     """Rays that must pass through unmeasured space before it counts as empty."""
-    min_share: float = 0.01
+    min_share: float = bounded(0.01, 0.0, 1.0)
     """Components smaller than this share of the largest one are dropped as noise."""
-    max_faces: int = 20_000
+    max_faces: int = bounded(20_000, 100, 1_000_000)
     """Faces of a visual mesh."""
-    max_pieces: int = 8
+    max_pieces: int = bounded(8, 1, 64)
     """Convex collision pieces of a part."""
     prior: PriorFillConfig = field(default_factory=PriorFillConfig)
     """How a shape prior, where there is one, fills what was not measured."""

@@ -10,6 +10,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from art_perception.bounds import bounded
 from art_perception.estimation.ambiguous import continued
 from art_perception.estimation.dense import DenseWindow
 from art_perception.estimation.explain import ExplainConfig, Surface, explain, surface_of, undo
@@ -25,11 +26,11 @@ _SAMPLE = 7  # one point in so many tells where anything moved
 class LabelConfig:
     """Dense labelling."""
 
-    smooth_px: float = 4.0
+    smooth_px: float = bounded(4.0, 0.5, 100.0)
     """Edge of the cells over which costs are averaged, reduced pixels at the median depth."""
-    static_bonus: float = 0.04
+    static_bonus: float = bounded(0.04, 0.0, 1.0)
     """How much better than standing still a motion must explain a pixel."""
-    unproven_cost: float = 0.15
+    unproven_cost: float = bounded(0.15, 0.0, 1.0)
     """Extra cost of calling a surface moving where no frame nearby refutes that it stands still."""
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from art_perception.bounds import bounded
 from art_perception.estimation.dense import DenseWindow, project_rounded
 from art_perception.geometry.cells import occupied_cells
 from art_perception.geometry.lie import inverse
@@ -33,17 +34,17 @@ _NOW_AND_THEN = 0.1  # and one that is larger than all such pieces
 class MaskConfig:
     """Finding the object without a mask."""
 
-    voxel_m: float = 0.02
+    voxel_m: float = bounded(0.02, 1e-3, 1.0)
     """Edge of the cells in which the room is analysed, metres; the object in finer ones if it is small."""
-    reach: float = 1.5
+    reach: float = bounded(1.5, 0.0, 100.0)
     """How far the static body may extend from the moving parts, in units of their swept diagonal."""
-    max_planes: int = 4
+    max_planes: int = bounded(4, 0, 100)
     """Room planes removed at most."""
-    plane_share: float = 0.08
+    plane_share: float = bounded(0.08, 0.0, 1.0)
     """Share of the nearby static surface a room plane must hold."""
-    plane_band: float = 0.01
+    plane_band: float = bounded(0.01, 0.0, 1.0)
     """Height of what is removed with a room plane at most, as a share of the distance, besides one cell."""
-    behind_share: float = 0.02
+    behind_share: float = bounded(0.02, 0.0, 1.0)
     """Share of the nearby surface that may lie behind a room plane."""
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from art_perception.bounds import bounded
 from art_perception.estimation.measured import Oriented
 from art_perception.geometry.voxels import Distance, Grid, near_surface, surface
 
@@ -30,24 +31,24 @@ far away from everything.
 class PriorFillConfig:
     """How a shape prior completes what was measured."""
 
-    reach: float = 0.5
+    reach: float = bounded(0.5, 0.0, 10.0)
     """How far the prior may add to an object, in diagonals of its measured points."""
-    overview_cells: int = 96
+    overview_cells: int = bounded(96, 8, 1000)
     """Samples along the longest side when the prior's extent is looked for."""
-    max_shift: float = 0.08
+    max_shift: float = bounded(0.08, 0.0, 1.0)
     """Largest distance to the measured surface that is bent away, in diagonals; further off the prior stays."""
-    usual_gap: float = 0.015
+    usual_gap: float = bounded(0.015, 1e-4, 1.0)
     """Distance to the measured surface, in diagonals, beyond which a place counts less and less: few places that are
     far off have a wrong label, many are a prior that is off."""
-    scales: tuple[float, ...] = (0.5, 0.15, 0.05)
+    scales: tuple[float, ...] = bounded((0.5, 0.15, 0.05), 1e-3, 10.0)
     """Widths of the displacements, in diagonals, one after the other."""
-    normal_weight: float = 0.1
+    normal_weight: float = bounded(0.1, 0.0, 100.0)
     """What a difference of normals by 1 counts when surfaces are compared, in diagonals."""
-    samples: int = 20_000
+    samples: int = bounded(20_000, 100, 10_000_000)
     """Most measured places that are compared with the prior."""
-    min_agreement: float = 0.85
+    min_agreement: float = bounded(0.85, 0.0, 1.0)
     """Share of a part's measured surface that the prior must have nearby, or it is not used for that part."""
-    stiffness: float = 0.02
+    stiffness: float = bounded(0.02, 0.0, 100.0)
     """Evidence for no displacement, in shares of that from all measured places."""
 
 

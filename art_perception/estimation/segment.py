@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from art_perception.bounds import bounded
 from art_perception.estimation.flow import Tracks
 from art_perception.estimation.joint_fit import Motion, canonical, fit_tracks, weighted_mean
 from art_perception.geometry.lie import inverse
@@ -24,25 +25,25 @@ from art_perception.types import JointType
 class SegmentConfig:
     """Motion segmentation."""
 
-    hypotheses: int = 120
+    hypotheses: int = bounded(120, 1, 100_000)
     """Joint hypotheses drawn per round."""
-    jury: int = 200
+    jury: int = bounded(200, 3, 100_000)
     """Tracks that sort the hypotheses before all tracks judge the best ten."""
-    max_parts: int = 6
+    max_parts: int = bounded(6, 1, 64)
     """Moving parts looked for at most."""
-    min_motion_m: float = 0.012
+    min_motion_m: float = bounded(0.012, 1e-4, 10.0)
     """A track that moves less than this is taken as still, metres."""
-    inlier_sigma: float = 3.0
+    inlier_sigma: float = bounded(3.0, 0.1, 100.0)
     """Residual, in standard deviations, up to which an observation supports a hypothesis."""
-    min_support: float = 12.0
+    min_support: float = bounded(12.0, 0.0, 1e6)
     """Tracks' worth of evidence a part needs."""
-    min_rotation_deg: float = 4.0
+    min_rotation_deg: float = bounded(4.0, 0.01, 180.0)
     """A revolute joint that turned less than this is not reported, degrees."""
-    min_slide_m: float = 0.015
+    min_slide_m: float = bounded(0.015, 1e-4, 10.0)
     """A prismatic joint that slid less than this is not reported, metres."""
-    min_pixels: float = 250.0
+    min_pixels: float = bounded(250.0, 0.0, 1e7)
     """Unexplained full-resolution pixels per frame that a part must explain, on average."""
-    seed: int = 0
+    seed: int = bounded(0, 0, 2_147_483_647)
     """Seed of the random draws."""
 
 

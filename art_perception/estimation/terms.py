@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from art_perception.bounds import bounded
 from art_perception.geometry.kinematics import placed
 from art_perception.geometry.lie import inverse, transform
 
@@ -94,19 +95,19 @@ class Hypotheses:
 class TermWeights:
     """Weights of the terms, and what they tolerate."""
 
-    surface: float = 1.0
+    surface: float = bounded(1.0, 0.0, 1e3)
     """Of the measured points' distance from the surface."""
-    free: float = 0.5
+    free: float = bounded(0.5, 0.0, 1e3)
     """Of what is seen through but should be solid."""
-    joint: float = 0.3
+    joint: float = bounded(0.3, 0.0, 1e3)
     """Of measured joints' distance from the object's own."""
-    limits: float = 0.3
+    limits: float = bounded(0.3, 0.0, 1e3)
     """Of joint values beyond the limits."""
-    prior: float = 0.01
+    prior: float = bounded(0.01, 0.0, 1e3)
     """Of the mean square of the whitened latent."""
-    size: float = 0.005
+    size: float = bounded(0.005, 0.0, 1e3)
     """Of the squared distance of the size's logarithm from its expectation, in standard deviations."""
-    reach: float = 0.15
+    reach: float = bounded(0.15, 0.0, 1e3)
     """Distances beyond this are outliers and cost no more, canonical units."""
 
 

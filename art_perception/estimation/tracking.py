@@ -12,6 +12,7 @@ from enum import Enum
 
 import numpy as np
 
+from art_perception.bounds import bounded
 from art_perception.errors import ObjectError
 from art_perception.estimation.articulated_icp import Alignment, Evidence, Model, Pose
 from art_perception.estimation.surfels import Surfels, sample_surfels
@@ -49,29 +50,29 @@ class BaseMotion(str, Enum):
 class TrackingConfig:
     """How a known object is followed."""
 
-    surfels_per_part: int = 400
+    surfels_per_part: int = bounded(400, 10, 100_000)
     """Surface samples compared with each image, per part; time grows with it."""
-    sigma_m: float = 0.002
+    sigma_m: float = bounded(0.002, 1e-5, 1.0)
     """One-sigma error of mesh and depth at zero distance, metres; adapted by up to a factor of 2 while tracking."""
-    sigma_per_m2: float = 0.002
+    sigma_per_m2: float = bounded(0.002, 0.0, 1.0)
     """Growth of that error with the squared distance, 1/m; adapted with it."""
-    gate_m: float = 0.05
+    gate_m: float = bounded(0.05, 1e-3, 10.0)
     """Largest residual that may attract a part in the first iteration, metres."""
-    iterations: int = 6
+    iterations: int = bounded(6, 1, 1000)
     """Gauss-Newton iterations per frame."""
-    search_step_m: float = 0.025
+    search_step_m: float = bounded(0.025, 1e-4, 10.0)
     """Distance between the candidates of a search, metres at the part's far end."""
-    limit_margin_rad: float = 0.3
+    limit_margin_rad: float = bounded(0.3, 0.0, 10.0)
     """How far a revolute joint may exceed the model's limits (they are the observed range), rad."""
-    limit_margin_m: float = 0.05
+    limit_margin_m: float = bounded(0.05, 0.0, 10.0)
     """How far a prismatic joint may exceed the model's limits, metres."""
-    min_quality: float = 0.4
+    min_quality: float = bounded(0.4, 0.0, 1.0)
     """Below this quality a frame counts as not explained."""
-    lost_frames: int = 3
+    lost_frames: int = bounded(3, 1, 10_000)
     """Unexplained frames in a row before the joints are searched for over their whole range."""
     estimate_base: BaseMotion = BaseMotion.AUTO
     """Whether the base pose is estimated: never, when the static body has clearly moved, or in every frame."""
-    base_moved_m: float = 0.006
+    base_moved_m: float = bounded(0.006, 0.0, 10.0)
     """Displacement of the static body that frees the base in mode ``auto``, metres."""
 
 

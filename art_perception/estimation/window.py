@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from art_perception.bounds import bounded
 from art_perception.errors import FrameError
 from art_perception.types import RgbdFrame, Window
 
@@ -14,11 +15,11 @@ from art_perception.types import RgbdFrame, Window
 class WindowConfig:
     """How many frames the estimator sees."""
 
-    max_frames: int = 60
+    max_frames: int = bounded(60, 2, 100_000)
     """Frames kept at most; a longer stream is thinned evenly, so the window always covers all of it."""
-    min_frames: int = 6
+    min_frames: int = bounded(6, 2, 1000)
     """Fewer frames than this are an error."""
-    stride: int = 1
+    stride: int = bounded(1, 1, 1000)
     """Use every n-th frame of the stream."""
 
 

@@ -15,6 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from art_perception.bounds import bounded
 from art_perception.models.kinematic_vae import CategoryInfo
 from art_perception.models.point_encoder import PointEncoder, PointEncoderConfig, lively
 from art_perception.models.sim2art import Attention, mlp
@@ -43,7 +44,7 @@ class LatentNetworkConfig:
 class FastSamplerConfig:
     """Sampling of latents."""
 
-    steps: int = 50
+    steps: int = bounded(50, 1, 10_000)
     """Steps of DDIM, at most the network's noise levels."""
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize, silu
 
+from art_perception.bounds import bounded
 from art_perception.geometry.rotations import rotation_angle, rotation_from_6d, six_of_rotation
 from art_perception.models.kinematic_vae import PARTS, CategoryInfo
 from art_perception.models.point_encoder import PointEncoder, PointEncoderConfig, lively
@@ -60,9 +61,9 @@ class PoseLoss:
 class SamplerConfig:
     """Sampling of hypotheses."""
 
-    hypotheses: int = 50
+    hypotheses: int = bounded(50, 1, 10_000)
     """Draws of the state per cloud."""
-    tolerance: float = 1e-3
+    tolerance: float = bounded(1e-3, 1e-7, 1.0)
     """Relative and absolute tolerance of RK45; GenPose's 1e-5 takes twice the evaluations for the same accuracy."""
 
 
