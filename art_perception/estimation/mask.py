@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from scipy import ndimage
 
@@ -22,9 +23,14 @@ _CELLS = 40  # per diagonal of what the moving parts sweep
 _LEAST_CELL_M = 0.006
 _WITNESSES = 15  # frames that are asked what a place on the table looks like
 _AS_BRIGHT = 0.15  # of the usual brightness: deviation that noise and exposure explain
-_CLOSE = 2  # cells between a part and what it is attached to
+_STRAY = 0.005  # share of a part's pixels, on every side, that may be off by far
+_LEVEL = 0.97  # cosine of the slope of a table
+_TABLE = 1.0  # its area at least, in squares of the diagonal of what the moving parts sweep
+_CLOSE = 3.0  # cells between a part and what it is attached to
 _LASTING = 0.15  # share of the frames that must see a cell: noise above a table joins what stands on it
+_THIN = 0.1  # share of a part's pixels that are off its outline in one that is not
 _TOUCH = 0.5  # share of the frames, relative to the piece that is touched most, that a piece must be touched in
+_WITHIN = 0.8  # share of a piece within the body's box that makes it the body's inside
 _SPECK = 0.03  # share of the body that a piece apart must have
 _BOX = np.ones((3, 3, 3), bool)
 _NOW_AND_THEN = 0.1  # and one that is larger than all such pieces
@@ -60,29 +66,31 @@ def keep_object(dense: DenseWindow, labels: np.ndarray, config: MaskConfig) -> n
     if dense.masked or not part.any():
         return labels
     world = dense.world_points()
-    low, high = world[part].min(0), world[part].max(0)
+    solid = part & dense.normals.any(-1)  # less what lies between a part's outline and the wall behind
+    low, high = np.quantile(world[solid if solid.any() else part][::7], (_STRAY, 1 - _STRAY), axis=0)
     centre, diagonal = (low + high) / 2, float(np.linalg.norm(high - low))
     near = (labels == 0) & (np.linalg.norm(world - centre, axis=-1) < config.reach * diagonal + 0.1)
-    room = _on_room(dense, world, near, centre, config)
+    room = _on_room(dense, world, near, solid, diagonal, config)
     out = np.where(labels == 0, UNLABELLED, labels).astype(np.uint8)
     out[_unchanged(dense, world, part & room, config.voxel_m)] = UNLABELLED
     part &= out != UNLABELLED
-    cell = float(np.clip(diagonal / _CELLS, _LEAST_CELL_M, config.voxel_m))
-    out[_attached(world, near & ~room, part, cell)] = 0
+    cell = float(np.clip(4 * np.median(dense.depth_m[part]) / dense.K[0, 0], 0.004, config.voxel_m))
+    out[_attached(world, _neighboured(near & ~room, 3), _inner(part & solid), cell)] = 0
     return out
 
 
 def _on_room(
-    dense: DenseWindow, world: np.ndarray, near: np.ndarray, centre: np.ndarray, config: MaskConfig
+    dense: DenseWindow, world: np.ndarray, near: np.ndarray, part: np.ndarray, diagonal: float, config: MaskConfig
 ) -> np.ndarray:
-    """Pixels (T, h, w) on or behind a plane of the room, as found in the static surface ``near`` the object."""
+    """Pixels (T, h, w) on or behind a plane of the room, as found in the static surface ``near`` the moving ``part``."""
     room = np.zeros(near.shape, bool)
     if not near.any():
         return room
     camera = dense.T_world_camera[:, :3, 3].mean(0)
-    thickest = config.voxel_m + config.plane_band * float(np.linalg.norm(centre - camera))
+    moving = world[part][::7]
+    thickest = config.voxel_m + config.plane_band * float(np.linalg.norm(moving.mean(0) - camera))
     sample = world[::3][near[::3]]
-    for n, d in room_planes(_cell_means(sample, config.voxel_m), camera, config):
+    for n, d in room_planes(_cell_means(sample, config.voxel_m), camera, moving, diagonal, config):
         room |= world @ n.astype(np.float32) - d < _scatter(sample @ n - d, thickest)
     return room
 
@@ -123,10 +131,20 @@ def _fit_plane(points: np.ndarray, tolerance: float, rng: np.random.Generator) -
     return normal, offset, np.abs(points @ normal - offset) < tolerance
 
 
-def room_planes(points: np.ndarray, inside: np.ndarray, config: MaskConfig) -> list[tuple[np.ndarray, float]]:
-    """Planes (normal, offset) with next to nothing behind them; ``inside`` (3,) says which side is in front."""
+def room_planes(
+    points: np.ndarray, inside: np.ndarray, moving: np.ndarray, diagonal: float, config: MaskConfig
+) -> list[tuple[np.ndarray, float]]:
+    """Planes (normal, offset) with next to nothing behind them, and what everything stands on.
+
+    Args:
+        points: (N, 3) of the static surface, evenly spread.
+        inside: (3,) is in front of them.
+        moving: (M, 3) of the moving parts, which sweep a volume of this ``diagonal``.
+        config: thresholds.
+    """
     rng = np.random.default_rng(0)
     planes: list[tuple[np.ndarray, float]] = []
+    carrier = False
     rest, tolerance = points, config.voxel_m
     for _ in range(3 * config.max_planes):
         if len(rest) < 50 or len(planes) >= config.max_planes:
@@ -136,10 +154,25 @@ def room_planes(points: np.ndarray, inside: np.ndarray, config: MaskConfig) -> l
             break
         if n @ inside < d:
             n, d = -n, -d
-        if (points @ n < d - 2 * tolerance).mean() < config.behind_share:
+        carries = not carrier and _carries(n, d, rest[inliers], moving, diagonal, config)
+        carrier |= carries
+        if carries or (points @ n < d - 2 * tolerance).mean() < config.behind_share:
             planes.append((n, d))
         rest = rest[~inliers]
     return planes
+
+
+def _carries(
+    n: np.ndarray, d: float, plane: np.ndarray, moving: np.ndarray, diagonal: float, config: MaskConfig
+) -> bool:
+    """Whether a plane (normal, offset) with points (N, 3) is a table or floor under the ``moving`` (M, 3).
+
+    What is seen past a table's edge lies below it. The base of a laptop is level too, but no larger than its lid.
+    """
+    level = n[2] > _LEVEL  # z is up in the fixed frame (REP 103)
+    area = len(np.unique(np.floor(plane[:, :2] / config.voxel_m), axis=0)) * config.voxel_m**2
+    above = np.quantile(moving @ n - d, 0.05) > -config.voxel_m
+    return bool(level and above and area > _TABLE * diagonal**2)
 
 
 def _unchanged(dense: DenseWindow, world: np.ndarray, where: np.ndarray, near_m: float) -> np.ndarray:
@@ -163,6 +196,17 @@ def _unchanged(dense: DenseWindow, world: np.ndarray, where: np.ndarray, near_m:
     return out
 
 
+def _neighboured(where: np.ndarray, least: int) -> np.ndarray:
+    """Pixels of the images (T, h, w) that are ``least`` of the nine around them, themselves included."""
+    return where & (ndimage.uniform_filter(where.astype(np.float32), (0, 3, 3)) > (least - 0.5) / 9)
+
+
+def _inner(part: np.ndarray) -> np.ndarray:
+    """Pixels (T, h, w) of a part off its outline, where depth lies between it and what is behind, unless it is thin."""
+    inner = _neighboured(part, 9)
+    return inner if inner.sum() > _THIN * part.sum() else part
+
+
 def _attached(world: np.ndarray, static: np.ndarray, part: np.ndarray, cell: float) -> np.ndarray:
     """Pixels (T, h, w) of ``static`` in the connected pieces that belong to the moving pixels ``part``.
 
@@ -178,20 +222,39 @@ def _attached(world: np.ndarray, static: np.ndarray, part: np.ndarray, cell: flo
     cells -= low
     grid = _lasting(cells, static, shape)
     piece = ndimage.label(ndimage.binary_dilation(grid, _BOX), _BOX)[0]
-    around = np.stack(np.meshgrid(*[np.arange(-_CLOSE, _CLOSE + 1)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    close = _within_reach(piece)
     touched = np.zeros(int(piece.max()) + 1)
     for here, own in zip(cells, part, strict=True):
-        places = (np.unique(here[own], axis=0)[:, None] + around).reshape(-1, 3)
-        touched[np.unique(piece[tuple(np.clip(places, 0, shape - 1).T)])] += 1
+        touched[np.unique(close[tuple(here[own].T)])] += 1
     touched[0] = 0
     size = np.bincount(piece.reshape(-1))
     keep = (touched > 0) & (touched >= _TOUCH * touched.max())
     if keep.any():
         keep |= (touched >= _NOW_AND_THEN * touched.max()) & (size >= size[keep].max())
+    keep |= _enclosed(piece, grid, keep)
     body = ndimage.binary_dilation(_without_specks(grid & keep[piece]), _BOX)
     out = np.zeros(static.shape, bool)
     out[static] = body[tuple(cells[static].T)]
     return out
+
+
+def _enclosed(piece: np.ndarray, grid: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """Which pieces lie within the upright box around those to ``keep``, as the inside of a safe behind its frame."""
+    where, number = np.argwhere(grid).astype(np.float32), piece[grid]
+    body = where[keep[number]]
+    if not len(body):
+        return np.zeros(len(keep), bool)
+    centre, size, angle = cv2.minAreaRect(np.ascontiguousarray(body[:, :2]))
+    c, s = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+    across = np.abs((where[:, :2] - centre) @ np.array([[c, -s], [s, c]])) < np.array(size) / 2 + 1
+    inside = across.all(-1) & (where[:, 2] >= body[:, 2].min()) & (where[:, 2] <= body[:, 2].max())
+    return np.bincount(number, inside, len(keep)) > _WITHIN * np.bincount(number, minlength=len(keep))
+
+
+def _within_reach(piece: np.ndarray) -> np.ndarray:
+    """Number of the nearest piece in every cell of a grid, 0 where none is close."""
+    distance, nearest = ndimage.distance_transform_edt(piece == 0, return_indices=True)
+    return np.where(distance <= _CLOSE, piece[tuple(nearest)], 0)
 
 
 def _lasting(cells: np.ndarray, static: np.ndarray, shape: np.ndarray) -> np.ndarray:
