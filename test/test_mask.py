@@ -33,7 +33,11 @@ def scene_of(category: str, seed: int) -> Scene:
     return Scene(dense, np.where(ids == moving, 2, np.minimum(ids, 1)))
 
 
-@pytest.fixture(scope="module", params=[("scissors", 0), ("laptop", 1), ("microwave", 2)], ids=lambda p: p[0])
+SCENES = [("scissors", 0), ("laptop", 1), ("microwave", 2), ("laptop", 4), ("cabinet", 3), ("stapler", 4)]
+"""The last three stand on tables past whose edge the floor shows."""
+
+
+@pytest.fixture(scope="module", params=SCENES, ids=lambda p: f"{p[0]} {p[1]}")
 def scene(request) -> Scene:
     return scene_of(*request.param)
 

@@ -42,7 +42,7 @@ class MaskConfig:
 
     voxel_m: float = bounded(0.02, 1e-3, 1.0)
     """Edge of the cells in which the room is analysed, metres; the object in finer ones if it is small."""
-    reach: float = bounded(1.5, 0.0, 100.0)
+    reach: float = bounded(2.5, 0.0, 100.0)
     """How far the static body may extend from the moving parts, in units of their swept diagonal."""
     max_planes: int = bounded(4, 0, 100)
     """Room planes removed at most."""
