@@ -23,7 +23,7 @@ _CELLS = 40  # per diagonal of what the moving parts sweep
 _LEAST_CELL_M = 0.006
 _WITNESSES = 15  # frames that are asked what a place on the table looks like
 _AS_BRIGHT = 0.15  # of the usual brightness: deviation that noise and exposure explain
-_STRAY = 0.005  # share of a part's pixels, on every side, that may be off by far
+_SURE = 0.9  # share of a part's pixels that are not off by far
 _LEVEL = 0.97  # cosine of the slope of a table
 _TABLE = 1.0  # its area at least, in squares of the diagonal of what the moving parts sweep
 _CLOSE = 3.0  # cells between a part and what it is attached to
@@ -67,11 +67,13 @@ def keep_object(dense: DenseWindow, labels: np.ndarray, config: MaskConfig) -> n
         return labels
     world = dense.world_points()
     solid = part & dense.normals.any(-1)  # less what lies between a part's outline and the wall behind
-    low, high = np.quantile(world[solid if solid.any() else part][::7], (_STRAY, 1 - _STRAY), axis=0)
-    centre, diagonal = (low + high) / 2, float(np.linalg.norm(high - low))
-    near = (labels == 0) & (np.linalg.norm(world - centre, axis=-1) < config.reach * diagonal + 0.1)
-    room = _on_room(dense, world, near, solid, diagonal, config)
-    out = np.where(labels == 0, UNLABELLED, labels).astype(np.uint8)
+    sample = world[solid if solid.any() else part][::7]
+    centre = np.median(sample, 0)
+    diagonal = 2 * float(np.quantile(np.linalg.norm(sample - centre, axis=-1), _SURE))
+    reached = np.linalg.norm(world - centre, axis=-1) < config.reach * diagonal + 0.1
+    near = (labels == 0) & reached
+    room = _on_room(dense, world, near, solid & reached, diagonal, config)
+    out = np.where((labels > 0) & reached, labels, UNLABELLED).astype(np.uint8)
     out[_unchanged(dense, world, part & room, config.voxel_m)] = UNLABELLED
     part &= out != UNLABELLED
     cell = float(np.clip(4 * np.median(dense.depth_m[part]) / dense.K[0, 0], 0.004, config.voxel_m))
@@ -82,7 +84,7 @@ def keep_object(dense: DenseWindow, labels: np.ndarray, config: MaskConfig) -> n
 def _on_room(
     dense: DenseWindow, world: np.ndarray, near: np.ndarray, part: np.ndarray, diagonal: float, config: MaskConfig
 ) -> np.ndarray:
-    """Pixels (T, h, w) on or behind a plane of the room, as found in the static surface ``near`` the moving ``part``."""
+    """Pixels (T, h, w) on or behind a plane of the room, as found in the static surface ``near`` a moving ``part``."""
     room = np.zeros(near.shape, bool)
     if not near.any():
         return room
@@ -139,7 +141,8 @@ def room_planes(
     Args:
         points: (N, 3) of the static surface, evenly spread.
         inside: (3,) is in front of them.
-        moving: (M, 3) of the moving parts, which sweep a volume of this ``diagonal``.
+        moving: (M, 3) of the moving parts.
+        diagonal: of the volume that they sweep.
         config: thresholds.
     """
     rng = np.random.default_rng(0)
