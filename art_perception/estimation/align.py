@@ -177,12 +177,18 @@ def _associate(
     v, u, inside = project_rounded(camera, dense.K, dense.depth_m.shape[1:])
     gap = camera - dense.points[s, v, u]
     normal = dense.normals[s, v, u]
-    r = (normal * gap).sum(-1)
+    r = _dot(normal, gap)
     own = np.einsum("nji,nj->ni", R, np.einsum("njk,nk->nj", turned, evidence.normals))
-    alike = ((normal * own).sum(-1) > _ALIKE) | ~normal.any(-1)
-    near = inside & (labels[s, v, u] == part) & ((gap * gap).sum(-1) < (3 * gate) ** 2) & alike
-    ok = near & normal.any(-1) & (np.abs(r) < gate)
+    flat = _dot(normal, normal) > 0
+    near = inside & (labels[s, v, u] == part) & (_dot(gap, gap) < (3 * gate) ** 2)
+    near &= ~flat | (_dot(normal, own) > _ALIKE)
+    ok = near & flat & (np.abs(r) < gate)
     return _Matches(camera, R, v, u, near, r, normal, ok)
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Products (M,) of the rows of a and b; sums over an axis of three are slow."""
+    return np.einsum("ni,ni->n", a, b)
 
 
 def _depth_rows(evidence: Evidence, matches: _Matches, config: JointConfig) -> Rows:
@@ -227,7 +233,7 @@ def _accumulate(
         e, f = evidence.points - motion.origin, moved - motion.origin
         back = np.einsum("ni,nij->nj", n, R)
         J = np.concatenate([np.cross(back, e) - np.cross(n, f), n - back], -1)
-        jq = (n * np.cross(motion.axis, f)).sum(-1)
+        jq = _dot(n, np.cross(motion.axis, f))
     A = np.zeros((6 + T, 6 + T))
     A[:6, :6] = J.T @ (w[:, None] * J)
     a, b = evidence.frame_from, evidence.frame_to

@@ -8,13 +8,16 @@ test is classic change detection: it finds what is static.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from art_perception.bounds import bounded
 from art_perception.estimation.dense import DenseWindow, project_rounded
 from art_perception.geometry.lie import inverse
+
+_BLOCK = 1 << 16  # points at a time: what is computed of them stays in the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,13 @@ def explain(dense: DenseWindow, surface: Surface, D: np.ndarray, config: Explain
         config: costs and tolerances.
         loose: factor on the tolerance, for motions that have not been refined yet.
     """
+    blocks = [slice(i, i + _BLOCK) for i in range(0, len(surface.frame), _BLOCK)] or [slice(0)]
+    with ThreadPoolExecutor(2) as pool:
+        verdicts = list(pool.map(lambda part: _explain(dense, surface.subset(part), D, config, loose), blocks))
+    return Verdict(*(np.concatenate([getattr(v, f.name) for v in verdicts]) for f in fields(Verdict)))
+
+
+def _explain(dense: DenseWindow, surface: Surface, D: np.ndarray, config: ExplainConfig, loose: float) -> Verdict:
     rest = undo(surface, D)
     count = len(dense.depth_m)
     witnesses = np.unique(np.linspace(0, count - 1, config.witnesses).round().astype(int))
@@ -123,10 +133,13 @@ def _ask(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Whether witness s saw a surface at each place, saw through it, and the brightness contrast in [0, 1]."""
     v, u, inside = project_rounded(camera, dense.K, dense.depth_m.shape[1:])
-    measured = dense.depth_m[s, v, u]
-    slack = tolerance + 4 * loose * surface.sigma + dense.slack_m[s, v, u]
+    pixel = v * dense.depth_m.shape[2] + u
+    measured, noise, detail, ripple = (
+        image[s].reshape(-1)[pixel] for image in (dense.depth_m, dense.slack_m, dense.detail, dense.ripple)
+    )
+    slack = tolerance + 4 * loose * surface.sigma + noise
     behind = measured - camera[:, 2]
     known = inside & (measured > 0)
-    difference = np.abs(dense.detail[s, v, u] - surface.detail) - dense.ripple[s, v, u]
+    difference = np.abs(detail - surface.detail) - ripple
     contrast = np.clip(difference / 0.15, 0, 1)
     return known & (np.abs(behind) <= slack), known & (behind > slack), contrast
