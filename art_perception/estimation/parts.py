@@ -17,7 +17,7 @@ import numpy as np
 from art_perception.errors import MotionError
 from art_perception.estimation.align import JointConfig
 from art_perception.estimation.dense import DenseWindow
-from art_perception.estimation.explain import ExplainConfig, Surface, explain, surface_of, undo
+from art_perception.estimation.explain import ExplainConfig, Surface, Verdict, explain, surface_of, undo
 from art_perception.estimation.flow import Tracks
 from art_perception.estimation.joint_fit import Motion
 from art_perception.estimation.label import LabelConfig, label_window
@@ -39,6 +39,7 @@ from art_perception.types import JointType
 
 _NESTED = 0.75  # a part on a part is the rarer explanation: it must be clearly better
 _REDUNDANT = 0.85  # of what a part's own motion explains, explained by another motion
+_BETTER = 0.07  # cost by which one explanation of a point must be better than another
 _BODILY = 0.1  # of a part's surface: what depth alone shows to have moved, unless it turns in place
 _FAR = 6  # axes further from a part than so many of its radii turn it as a slide would move it
 _COAXIAL = np.cos(np.deg2rad(10))
@@ -176,13 +177,18 @@ class PartSearch:
         self.still.reshape(len(self.still), -1)[surface.frame, surface.pixel] = ~changed
         index = np.flatnonzero(changed)
         self.share = min(1.0, _MAX_REST / max(len(index), 1))
-        self.rest = surface.subset(self.rng.permutation(index)[:_MAX_REST])
-        self.changed_count = len(self.rest.frame)
+        self.changed = surface.subset(self.rng.permutation(index)[:_MAX_REST])
+        self.cost = np.full(len(self.changed.frame), np.inf)  # of the best explanation of each point so far
         self.sightings, self.track_of_sighting = track_surface(dense, tracks)
         self.dense = dense
         self.free = ~self._explained_tracks(still)
         self.found = Found([], np.full(len(tracks.points), -1))
         self.sharpened: dict[tuple[int, int], Motion | None] = {}  # by hint and parent, until another part is found
+
+    @property
+    def rest(self) -> Surface:
+        """What nothing that was found explains."""
+        return self.changed.subset(np.isinf(self.cost))
 
     def _explained_tracks(self, D: np.ndarray) -> np.ndarray:
         refuted = explain(self.dense, self.sightings, D, self.test).refuted
@@ -226,7 +232,7 @@ class PartSearch:
     def _need(self) -> float:
         """Points of the unexplained surface that a part must explain."""
         fewest = self.segment.min_pixels * len(self.coarse.depth_m) / 2 / self.coarse.step**2
-        return max(0.05 * self.changed_count, self.share * fewest)
+        return max(0.05 * len(self.cost), self.share * fewest)
 
     def _hinted(self, parent: int) -> Iterator[Suggestion]:
         """Hints taken to be in the frame of ``parent``: as they are, and sharpened on what is left of their pixels."""
@@ -269,13 +275,22 @@ class PartSearch:
             yield Suggestion(replace(motion, parent=parent), np.zeros(len(self.free), bool))
 
     def _gain(self, motion: Motion, loose: float = 1.0) -> float:
-        """Points of the unexplained surface that ``motion`` explains, reckoned from a random part of them."""
-        left = len(self.rest.frame)
-        if left == 0:
+        """Points that ``motion`` explains and nothing else does as well, reckoned from a random part of them.
+
+        A drawer that opens less than its neighbour is hidden by itself where the neighbour's motion puts it: not
+        refuted, but a poor explanation.
+        """
+        open_ = np.flatnonzero(self.cost > _BETTER)
+        if not len(open_):
             return 0.0
         D = world_displacement([*self.found.motions, motion], len(self.found.motions))
-        judges = self.rest.subset(np.arange(min(left, _JUDGES)))
-        return left * float((explain(self.coarse, judges, D, self.test, loose).refuted <= self.test.max_refuted).mean())
+        judges = open_[:_JUDGES]
+        verdict = explain(self.coarse, self.changed.subset(judges), D, self.test, loose)
+        return len(open_) * float(self._gained(verdict, judges).mean())
+
+    def _gained(self, verdict: Verdict, index: np.ndarray) -> np.ndarray:
+        """Which of the points ``index`` a motion explains better than what was found so far."""
+        return (verdict.refuted <= self.test.max_refuted) & (verdict.cost < self.cost[index] - _BETTER)
 
     def _accept(self, motion: Motion, supporters: np.ndarray) -> bool:
         """Refine a proposal; keep it when it moved enough and explains enough."""
@@ -300,7 +315,9 @@ class PartSearch:
         explained = self._explained_tracks(D_new)
         part = np.where((supporters | self.free) & explained, k - 1, self.found.part_of_track)
         self.found = Found([*self.found.motions, motion], part)
-        self.rest = self.rest.subset(explain(self.coarse, self.rest, D_new, self.test).refuted > self.test.max_refuted)
+        verdict = explain(self.coarse, self.changed, D_new, self.test)
+        good = verdict.refuted <= self.test.max_refuted
+        self.cost[good] = np.minimum(self.cost, verdict.cost)[good]
         self.free &= ~explained
         return True
 
@@ -309,7 +326,8 @@ class PartSearch:
 
         A knob or scissors that turn within their own surface change no depth either, but about an axis nearby.
         """
-        own = self.rest.subset(explain(self.coarse, self.rest, D, self.test).refuted <= self.test.max_refuted)
+        everything = np.arange(len(self.cost))
+        own = self.changed.subset(self._gained(explain(self.coarse, self.changed, D, self.test), everything))
         still = np.broadcast_to(np.eye(4), D.shape)
         depth_alone = explain(self.coarse, own, still, replace(self.test, brightness_cost=0.0)).refuted
         if (depth_alone > self.test.max_refuted).mean() > _BODILY:
@@ -352,7 +370,7 @@ def needed(
     if len(keep) == 1:
         return keep
     own = [surface.subset(part == k + 1) for k in keep]
-    good = [[explain(dense, points, each, test).refuted <= test.max_refuted for each in D] for points in own]
+    good = [as_good(dense, points, D, k + 1, test) for k, points in enumerate(own)]
     while len(keep) > 1:
         leaves = [k for k in keep if len(own[k].frame) and all(motions[j].parent != k for j in keep)]
         doubled = {
@@ -365,6 +383,13 @@ def needed(
             break
         keep.remove(worst)
     return keep
+
+
+def as_good(dense: DenseWindow, points: Surface, D: np.ndarray, own: int, test: ExplainConfig) -> list[np.ndarray]:
+    """For each motion of ``D`` (K, T, 4, 4), which points (n,) it explains, and as well as their ``own``-th does."""
+    verdicts = [explain(dense, points, each, test) for each in D]
+    most = verdicts[own].cost + _BETTER
+    return [(v.refuted <= test.max_refuted) & (v.cost < most) for v in verdicts]
 
 
 def require_motion(found: Found, tracks: Tracks, config: SegmentConfig) -> None:

@@ -13,10 +13,10 @@ import numpy as np
 
 from art_perception.estimation.align import JointConfig
 from art_perception.estimation.dense import DenseWindow
-from art_perception.estimation.explain import ExplainConfig, Surface, explain, surface_of, undo
+from art_perception.estimation.explain import ExplainConfig, Surface, surface_of, undo
 from art_perception.estimation.flow import Tracks
 from art_perception.estimation.joint_fit import Motion
-from art_perception.estimation.parts import Found, coaxial, displacements
+from art_perception.estimation.parts import Found, as_good, coaxial, displacements
 from art_perception.estimation.select import refine_joint
 from art_perception.estimation.values import joint_values
 from art_perception.geometry.lie import inverse
@@ -59,8 +59,7 @@ def united(
         motions[a] = refine_joint(dense, both, motions, a, tracks, of_track, joint).motion
         D_both = displacements(motions, len(labels))[a + 1]
         if all(
-            _share(dense, points, D_both, test) >= _AS_WELL * _share(dense, points, D[k + 1], test)
-            for points, k in zip(own, (a, b), strict=True)
+            _is_as_good(dense, points, D_both, D[k + 1], test) for points, k in zip(own, (a, b), strict=True)
         ):
             return Found(motions, of_track).only([k for k in range(len(motions)) if k != b], motions)
     return None
@@ -90,8 +89,7 @@ def _one_path(
     return replace(one, q=q, covariance=None)
 
 
-def _share(dense: DenseWindow, surface: Surface, D: np.ndarray, test: ExplainConfig) -> float:
-    """Share of a part's surface that the motion D (T, 4, 4) explains; all of it when there is none."""
-    if not len(surface.frame):
-        return 1.0
-    return float((explain(dense, surface, D, test).refuted <= test.max_refuted).mean())
+def _is_as_good(dense: DenseWindow, surface: Surface, D: np.ndarray, own: np.ndarray, test: ExplainConfig) -> bool:
+    """Whether the motion D (T, 4, 4) explains a part's surface about as well as its ``own`` does."""
+    new, old = as_good(dense, surface, np.stack([D, own]), 1, test)
+    return bool(new.sum() >= _AS_WELL * old.sum())
