@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from clip_tools import NOISE_M, Clip, clip_of
 
-from art_perception.data.assembly import TURN, Mover, Z, assemble, at
+from art_perception.data.assembly import SLIDE, TURN, Mover, X, Z, assemble, at
 from art_perception.data.model import Material
 from art_perception.data.objects import make_object
 from art_perception.data.shapes import box
 from art_perception.estimation.flow import Tracks
 from art_perception.estimation.joint_fit import Motion
-from art_perception.estimation.parts import Found
+from art_perception.estimation.parts import Found, needed
 from art_perception.estimation.unite import united
 from art_perception.pipeline import Config
 
@@ -32,6 +32,18 @@ def two_doors() -> Clip:
     ]
     body = box((-0.05, -0.2, 0), (0.28, 0.2, 0.5))
     return clip_of(assemble("cabinet", [body], doors, [Material((0.5, 0.4, 0.3))]), 3, moving=2)
+
+
+@pytest.fixture(scope="module")
+def two_drawers() -> Clip:
+    """Drawers one above the other that open together, one 15 and one 17 cm."""
+    movers = [
+        Mover(box((0.0, -0.2, low), (0.32, 0.2, low + 0.2)), SLIDE, X, at(0.31, 0, low), reach)
+        for low, reach in ((0.02, 0.28), (0.26, 0.21))
+    ]
+    sides = [box((-0.05, y - 0.03, 0), (0.28, y, 0.5)) for y in (-0.21, 0.24)]
+    body = [*sides, box((-0.05, -0.24, 0.48), (0.28, 0.24, 0.5))]
+    return clip_of(assemble("chest", body, movers, [Material((0.5, 0.4, 0.3))]), 2, moving=2)
 
 
 def no_tracks(frames: int) -> Tracks:
@@ -65,3 +77,10 @@ def test_two_doors_on_one_hinge_line_stay_two(two_doors: Clip):
     moved = [np.ptp(motion.q) for motion in two_doors.truths]
     assert min(moved) > 0.3, moved
     assert unite(two_doors, two_doors.labels, two_doors.truths) is None
+
+
+def test_two_drawers_in_step_stay_two(two_drawers: Clip):
+    """Where the motion of one puts the other, the other hides it: no frame contradicts, but hardly any agrees."""
+    assert 0.01 < abs(np.diff([np.ptp(motion.q) for motion in two_drawers.truths])[0]) < 0.03
+    assert needed(two_drawers.dense, two_drawers.labels, two_drawers.truths, NOISE_M, Config().explain) == [0, 1]
+    assert unite(two_drawers, two_drawers.labels, two_drawers.truths) is None

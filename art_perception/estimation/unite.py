@@ -58,9 +58,7 @@ def united(
         both = np.where(labels == b + 1, a + 1, labels)
         motions[a] = refine_joint(dense, both, motions, a, tracks, of_track, joint).motion
         D_both = displacements(motions, len(labels))[a + 1]
-        if all(
-            _is_as_good(dense, points, D_both, D[k + 1], test) for points, k in zip(own, (a, b), strict=True)
-        ):
+        if all(_is_as_good(dense, points, D_both, D[k + 1], test) for points, k in zip(own, (a, b), strict=True)):
             return Found(motions, of_track).only([k for k in range(len(motions)) if k != b], motions)
     return None
 
