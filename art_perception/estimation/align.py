@@ -24,7 +24,8 @@ _NARROWEST = 1 / 6  # of the first step's gate
 _LOOSE = 0.3  # of the usual share of matches: frames that so few connect are two groups, each true in itself
 _CLEAR = 20.0  # what the better offset must gain, chi-square units
 _GROUP = 0.05  # of all matches: what a group has at least
-_OFFSETS = 15  # steps of a gate's width that are tried between two such groups, either way
+_OFFSETS = 15  # steps of a gate's width that are tried between two such groups, either way,
+_FARTHEST = np.deg2rad(20)  # but no more: what is further off is another surface
 _SETTLED = 2e-4  # rad and m: a step that changes nothing any more
 
 
@@ -319,14 +320,16 @@ def _joined(
     if share[weakest] > _LOOSE * matched.mean():
         return motion
     later = np.arange(len(motion.q)) > weakest
-    lever = 1.0
+    width, most = gate, _OFFSETS * gate
     if motion.type is JointType.REVOLUTE:
         lever = float(np.sqrt((np.cross(moved - motion.origin, motion.axis) ** 2).sum(-1).mean()))
-    offsets = np.arange(-_OFFSETS, _OFFSETS + 1) * gate / max(lever, gate)
+        width, most = gate / max(lever, gate), min(_FARTHEST, most / max(lever, gate))
+    reach = int(most / width)
+    offsets = np.arange(-reach, reach + 1) * width
     tried = [replace(motion, q=motion.q + offset * later) for offset in offsets]
     costs = [_cost(dense, labels, part, evidence, m, config)[0] for m in tried]
     best = int(np.argmin(costs))
-    return tried[best] if costs[best] < costs[_OFFSETS] - _CLEAR else motion
+    return tried[best] if costs[best] < costs[reach] - _CLEAR else motion
 
 
 def _system(

@@ -373,16 +373,16 @@ def needed(
     good = [as_good(dense, points, D, k + 1, test) for k, points in enumerate(own)]
     while len(keep) > 1:
         leaves = [k for k in keep if len(own[k].frame) and all(motions[j].parent != k for j in keep)]
-        doubled = {
-            k: np.any([good[k][j] for j in (0, *(i + 1 for i in keep if i != k))], 0).mean()
-            / max(good[k][k + 1].mean(), 1e-9)
-            for k in leaves
-        }
-        worst = max(reversed(doubled), key=doubled.__getitem__, default=None)
-        if worst is None or doubled[worst] <= _REDUNDANT:
+        doubled = [k for k in leaves if _explained(good[k], keep, without=k) > _REDUNDANT * good[k][k + 1].sum()]
+        if not doubled:
             break
-        keep.remove(worst)
+        keep.remove(max(reversed(doubled), key=lambda k: sum(_explained(each, keep, without=k) for each in good)))
     return keep
+
+
+def _explained(good: list[np.ndarray], keep: list[int], without: int) -> int:
+    """Of one part's points, how many standing still or one of the motions to ``keep`` explains, but for one."""
+    return int(np.any([good[0], *(good[j + 1] for j in keep if j != without)], 0).sum())
 
 
 def as_good(dense: DenseWindow, points: Surface, D: np.ndarray, own: int, test: ExplainConfig) -> list[np.ndarray]:
