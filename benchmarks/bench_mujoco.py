@@ -29,7 +29,7 @@ from art_perception.data.strokes import observable_joints
 from art_perception.data.truth import robot_description
 from art_perception.errors import ArtPerceptionError
 from art_perception.eval.benchmark import from_json, read_assets, to_json, write_section
-from art_perception.eval.scoring import ClipScore
+from art_perception.eval.scoring import ClipScore, moving_joints
 from art_perception.eval.tables import markdown_lines
 from art_perception.geometry.kinematics import displacements, with_base
 from art_perception.geometry.lie import exp_so3, transform
@@ -132,12 +132,13 @@ def run(options: Options) -> str:
 
 
 def measure(asset: Path, bag: Path, seed: list[int], count: int, masked: bool) -> ClipScore | None:
-    """Render a clip and score what the pipeline makes of it; None when the object has too few joints that show."""
+    """Render a clip and score what the pipeline makes of it; None when too few of its joints show."""
     if not render(load_asset(asset), bag, np.random.default_rng(seed), count, masked):
         return None
-    score = evaluate_clip(
-        Job(bag.name, bag, require_truth(bag), bag.with_name(bag.name + "_result")), Config(), Recording()
-    )
+    truth = require_truth(bag)
+    if len(moving_joints(truth)) < count:
+        return None
+    score = evaluate_clip(Job(bag.name, bag, truth, bag.with_name(bag.name + "_result")), Config(), Recording())
     print(f"{bag.name}: success {score.success}, mIoU {score.miou:.2f} {score.error or ''}", flush=True)
     return score
 
