@@ -71,3 +71,10 @@ def test_labels_under_a_mask_are_left_alone(scene: Scene):
     labels = np.where(scene.ids == 2, 1, 0).astype(np.uint8)
     masked = replace(scene.dense, masked=True)
     np.testing.assert_array_equal(keep_object(masked, labels, Config().mask), labels)
+
+
+def test_a_part_of_wire_has_no_normals(scene: Scene):
+    """Nothing of it is off its outline; the body is found all the same."""
+    bare = Scene(replace(scene.dense, normals=np.where((scene.ids == 2)[..., None], 0, scene.dense.normals)), scene.ids)
+    labels = kept(bare, scene.ids == 2)
+    assert iou(labels == 0, (scene.ids == 1) & scene.dense.usable) > 0.7

@@ -19,8 +19,8 @@ from art_perception.geometry.cells import occupied_cells
 from art_perception.geometry.lie import inverse
 from art_perception.types import UNLABELLED
 
-_CELLS = 40  # per diagonal of what the moving parts sweep
-_LEAST_CELL_M = 0.006
+_CELL_PX = 4.0  # edge of the cells in which pieces hang together, pixels at the parts' depth
+_LEAST_CELL_M = 0.004
 _WITNESSES = 15  # frames that are asked what a place on the table looks like
 _AS_BRIGHT = 0.15  # of the usual brightness: deviation that noise and exposure explain
 _SURE = 0.9  # share of a part's pixels that are not off by far
@@ -67,16 +67,18 @@ def keep_object(dense: DenseWindow, labels: np.ndarray, config: MaskConfig) -> n
         return labels
     world = dense.world_points()
     solid = part & dense.normals.any(-1)  # less what lies between a part's outline and the wall behind
-    sample = world[solid if solid.any() else part][::7]
+    solid = solid if solid.any() else part
+    sample = world[solid][::7]
     centre = np.median(sample, 0)
     diagonal = 2 * float(np.quantile(np.linalg.norm(sample - centre, axis=-1), _SURE))
+    pixel_m = float(np.median(dense.depth_m[part])) / dense.K[0, 0]
     reached = np.linalg.norm(world - centre, axis=-1) < config.reach * diagonal + 0.1
     near = (labels == 0) & reached
     room = _on_room(dense, world, near, solid & reached, diagonal, config)
     out = np.where((labels > 0) & reached, labels, UNLABELLED).astype(np.uint8)
     out[_unchanged(dense, world, part & room, config.voxel_m)] = UNLABELLED
     part &= out != UNLABELLED
-    cell = float(np.clip(4 * np.median(dense.depth_m[part]) / dense.K[0, 0], 0.004, config.voxel_m))
+    cell = float(np.clip(_CELL_PX * pixel_m, _LEAST_CELL_M, max(config.voxel_m, _LEAST_CELL_M)))
     out[_attached(world, _neighboured(near & ~room, 3), _inner(part & solid), cell)] = 0
     return out
 
@@ -173,7 +175,7 @@ def _carries(
     What is seen past a table's edge lies below it. The base of a laptop is level too, but no larger than its lid.
     """
     level = n[2] > _LEVEL  # z is up in the fixed frame (REP 103)
-    area = len(np.unique(np.floor(plane[:, :2] / config.voxel_m), axis=0)) * config.voxel_m**2
+    area = len(occupied_cells(plane[:, :2], config.voxel_m)[0]) * config.voxel_m**2
     above = np.quantile(moving @ n - d, 0.05) > -config.voxel_m
     return bool(level and above and area > _TABLE * diagonal**2)
 

@@ -286,11 +286,11 @@ class PartSearch:
         D = world_displacement([*self.found.motions, motion], len(self.found.motions))
         judges = open_[:_JUDGES]
         verdict = explain(self.coarse, self.changed.subset(judges), D, self.test, loose)
-        return len(open_) * float(self._gained(verdict, judges).mean())
+        return len(open_) * float(self._gained(verdict, self.cost[judges]).mean())
 
-    def _gained(self, verdict: Verdict, index: np.ndarray) -> np.ndarray:
-        """Which of the points ``index`` a motion explains better than what was found so far."""
-        return (verdict.refuted <= self.test.max_refuted) & (verdict.cost < self.cost[index] - _BETTER)
+    def _gained(self, verdict: Verdict, cost: np.ndarray) -> np.ndarray:
+        """Which points (n,) a motion explains better than at the ``cost`` of what was found so far."""
+        return (verdict.refuted <= self.test.max_refuted) & (verdict.cost < cost - _BETTER)
 
     def _accept(self, motion: Motion, supporters: np.ndarray) -> bool:
         """Refine a proposal; keep it when it moved enough and explains enough."""
@@ -326,8 +326,7 @@ class PartSearch:
 
         A knob or scissors that turn within their own surface change no depth either, but about an axis nearby.
         """
-        everything = np.arange(len(self.cost))
-        own = self.changed.subset(self._gained(explain(self.coarse, self.changed, D, self.test), everything))
+        own = self.changed.subset(self._gained(explain(self.coarse, self.changed, D, self.test), self.cost))
         still = np.broadcast_to(np.eye(4), D.shape)
         depth_alone = explain(self.coarse, own, still, replace(self.test, brightness_cost=0.0)).refuted
         if (depth_alone > self.test.max_refuted).mean() > _BODILY:

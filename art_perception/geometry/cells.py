@@ -8,10 +8,10 @@ _TABLE = 1 << 25  # cells of a bounding box for which a table is quicker than so
 
 
 def occupied_cells(points: np.ndarray, size: float) -> tuple[np.ndarray, np.ndarray]:
-    """Cells of edge ``size`` that hold points (n, 3).
+    """Cells of edge ``size`` that hold points (n, d) of the plane or of space.
 
     Returns:
-        The cells (m, 3) int64 in lexicographic order, and which of them (n,) holds each point.
+        The cells (m, d) int64 in lexicographic order, and which of them (n,) holds each point.
     """
     cells = np.floor(points / size).astype(np.int64)
     if len(cells) == 0:
@@ -19,11 +19,11 @@ def occupied_cells(points: np.ndarray, size: float) -> tuple[np.ndarray, np.ndar
     low = cells.min(0)
     span = cells.max(0) - low + 1
     key = np.ravel_multi_index(tuple((cells - low).T), tuple(span))
-    used, index = distinct(key, int(np.prod(span)))
+    used, index = _distinct(key, int(np.prod(span)))
     return np.stack(np.unravel_index(used, tuple(span)), -1) + low, index
 
 
-def distinct(key: np.ndarray, span: int) -> tuple[np.ndarray, np.ndarray]:
+def _distinct(key: np.ndarray, span: int) -> tuple[np.ndarray, np.ndarray]:
     """Sorted distinct values (m,) of keys (n,) in [0, span), and which of them each key is.
 
     The same as ``np.unique`` with its inverse, without sorting where a table of all possible keys is small.
