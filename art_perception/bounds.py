@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import field
-from typing import TypeVar
+import math
+from dataclasses import Field, field
+from typing import Any, TypeVar
 
 T = TypeVar("T", bound="float | tuple[float, ...]")
 
@@ -15,3 +16,12 @@ def bounded(default: T, low: float, high: float) -> T:
     """
     made: T = field(default=default, metadata={"bounds": (low, high)})
     return made
+
+
+def outside(item: Field[Any], value: object) -> str | None:
+    """What is wrong with the value of a field that has bounds (``is -1: give 0 to 4``); None when nothing is."""
+    low, high = item.metadata.get("bounds", (-math.inf, math.inf))
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, int | float) and not low <= number <= high:
+            return f"is {number:g}: give {low:g} to {high:g}"
+    return None

@@ -19,6 +19,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSReliabilityPolicy
 from ros_harness import next_domain
 
+from art_perception.bounds import bounded
 from art_perception.errors import ArtPerceptionError
 from art_perception.estimation.tracking import TrackingConfig
 from art_perception.geometry.kinematics import chain_of, displacements
@@ -234,7 +235,7 @@ class Outer:
     """Which."""
     mode: Mode = Mode.SLOW
     """Pace."""
-    box: tuple[int, ...] = (1, 2)
+    box: tuple[int, ...] = bounded((1, 2), 0, 9)
     """Pixels."""
 
 
@@ -274,6 +275,8 @@ def test_overrides_and_descriptions(make_node):
     [
         ({"inner__gain": 1}, "inner.gain has the wrong type"),
         ({"inner__gain": 2.0}, "inner.gain is out of bounds"),
+        ({"inner__gain": float("nan")}, "inner.gain is out of bounds"),
+        ({"box": [5, 10]}, "box is 10: give 0 to 9"),
         ({"kind": "c"}, "choose one of a, b"),
         ({"mode": "x"}, "choose one of slow, fast"),
     ],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
@@ -13,6 +12,7 @@ from typing import Any, TypeVar, cast
 
 import tyro
 
+from art_perception.bounds import outside
 from art_perception.errors import UsageError
 
 T = TypeVar("T")
@@ -57,10 +57,9 @@ def require_bounds(options: Any) -> None:
         value = getattr(options, item.name)
         if is_dataclass(value):
             require_bounds(value)
-        low, high = item.metadata.get("bounds", (-math.inf, math.inf))
-        for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, int | float) and not low <= number <= high:
-                raise UsageError(f"{item.name.replace('_', '-')} is {number:g}: give {low:g} to {high:g}")
+        wrong = outside(item, value)
+        if wrong:
+            raise UsageError(f"{item.name.replace('_', '-')} {wrong}")
 
 
 def one_line(box: str) -> str:

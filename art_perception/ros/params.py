@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, g
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterException, InvalidParameterTypeException, InvalidParameterValueException
 
+from art_perception.bounds import outside
 from art_perception.errors import ArtPerceptionError
 
 if TYPE_CHECKING:
@@ -84,7 +85,11 @@ def _declare_field(node: Node, name: str, hint: Any, item: Field[Any], descripti
     choices = choices_of(hint)
     if choices and value not in choices:
         raise ArtPerceptionError(f"parameter {name} is {value!r}: choose one of {', '.join(choices)}")
-    return from_ros(value, hint)
+    found = from_ros(value, hint)
+    wrong = outside(item, found)  # ROS has no ranges for arrays
+    if wrong:
+        raise ArtPerceptionError(f"parameter {name} {wrong}")
+    return found
 
 
 def _descriptor(hint: Any, item: Field[Any], description: str) -> ParameterDescriptor:
@@ -92,7 +97,7 @@ def _descriptor(hint: Any, item: Field[Any], description: str) -> ParameterDescr
     choices = choices_of(hint)
     if choices:
         descriptor.additional_constraints = "one of: " + ", ".join(choices)
-    if "bounds" in item.metadata:
+    if "bounds" in item.metadata and get_origin(hint) is not tuple:
         low, high = item.metadata["bounds"]
         if hint is int:
             descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=0)]
