@@ -40,6 +40,7 @@ from art_perception.types import JointType
 _NESTED = 0.75  # a part on a part is the rarer explanation: it must be clearly better
 _REDUNDANT = 0.85  # of what a part's own motion explains, explained by another motion
 _BETTER = 0.07  # cost by which one explanation of a point must be better than another
+_NEWS = 0.25  # of what a part must explain, so much that nothing else does
 _BODILY = 0.1  # of a part's surface: what depth alone shows to have moved, unless it turns in place
 _FAR = 6  # axes further from a part than so many of its radii turn it as a slide would move it
 _COAXIAL = np.cos(np.deg2rad(10))
@@ -310,7 +311,7 @@ class PartSearch:
         if self._gain(motion) < self._need() or not moved_enough(motion, self.segment) or self._is_known(motion):
             return False
         D_new = world_displacement([*self.found.motions, motion], k - 1)
-        if self._is_shading(motion, D_new):
+        if self._is_shading(motion, D_new) or not self._is_news(D_new):
             return False
         explained = self._explained_tracks(D_new)
         part = np.where((supporters | self.free) & explained, k - 1, self.found.part_of_track)
@@ -320,6 +321,14 @@ class PartSearch:
         self.cost[good] = np.minimum(self.cost, verdict.cost)[good]
         self.free &= ~explained
         return True
+
+    def _is_news(self, D: np.ndarray) -> bool:
+        """Whether a displacement explains some of what nothing else does, instead of dividing a part that is known.
+
+        With values of its own every patch of a door can be explained a little better than with those of the whole.
+        """
+        unexplained = explain(self.coarse, self.rest, D, self.test).refuted <= self.test.max_refuted
+        return bool(unexplained.sum() >= _NEWS * self._need())
 
     def _is_shading(self, motion: Motion, D: np.ndarray) -> bool:
         """Whether what ``motion`` explains changes in brightness alone: a shadow that wanders over what stands still.
