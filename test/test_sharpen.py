@@ -91,10 +91,13 @@ def test_the_path_is_the_cheapest_of_all():
     np.testing.assert_array_equal(_path(cost, 100.0), np.full(4, cost.sum(0).argmin()))
 
 
-def searched(clip: Clip, hints: list[Hint], tracks: Tracks) -> list[Motion]:
+def search_in(clip: Clip, tracks: Tracks) -> PartSearch:
     c = Config()
-    search = PartSearch(densify(clip.window, c.flow.width), tracks, c.segment, c.joint, c.label, c.explain)
-    return search.run(hints).motions
+    return PartSearch(densify(clip.window, c.flow.width), tracks, c.segment, c.joint, c.label, c.explain)
+
+
+def searched(clip: Clip, hints: list[Hint], tracks: Tracks) -> list[Motion]:
+    return search_in(clip, tracks).run(hints).motions
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +123,11 @@ def test_hints_that_come_to_nothing_do_not_end_the_search(door: Clip, tracks: Tr
     found = searched(door, [hint] * 4, tracks)
     assert found[0].source != "network"
     assert axis_deg(found[0], door.truth) < 5
+
+
+def test_what_a_found_door_explains_is_no_news(door: Clip, tracks: Tracks):
+    search = search_in(door, tracks)
+    D = door.truth.displacement(door.truth.q)
+    assert search._is_news(D, sure=0.1)
+    assert len(search.run().motions) == 1
+    assert not search._is_news(D, sure=1.0)

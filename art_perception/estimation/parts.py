@@ -31,7 +31,7 @@ from art_perception.estimation.segment import (
     travel,
     world_displacement,
 )
-from art_perception.estimation.select import confidence, refine_joint
+from art_perception.estimation.select import VALID, confidence, refine_joint
 from art_perception.estimation.sharpen import Region, sharpen
 from art_perception.geometry.lie import transform
 from art_perception.geometry.screw import line_distance
@@ -311,7 +311,7 @@ class PartSearch:
         if self._gain(motion) < self._need() or not moved_enough(motion, self.segment) or self._is_known(motion):
             return False
         D_new = world_displacement([*self.found.motions, motion], k - 1)
-        if self._is_shading(motion, D_new) or not self._is_news(D_new):
+        if self._is_shading(motion, D_new) or not self._is_news(D_new, confidence(choice)):
             return False
         explained = self._explained_tracks(D_new)
         part = np.where((supporters | self.free) & explained, k - 1, self.found.part_of_track)
@@ -322,13 +322,14 @@ class PartSearch:
         self.free &= ~explained
         return True
 
-    def _is_news(self, D: np.ndarray) -> bool:
+    def _is_news(self, D: np.ndarray, sure: float) -> bool:
         """Whether a displacement explains some of what nothing else does, instead of dividing a part that is known.
 
-        With values of its own every patch of a door can be explained a little better than with those of the whole.
+        With values of its own every patch of a door can be explained a little better than with those of the whole. A
+        joint that is hardly ``sure`` has to explain as much as if it were alone.
         """
         unexplained = explain(self.coarse, self.rest, D, self.test).refuted <= self.test.max_refuted
-        return bool(unexplained.sum() >= _NEWS * self._need())
+        return bool(unexplained.sum() >= (_NEWS if sure >= VALID else 1) * self._need())
 
     def _is_shading(self, motion: Motion, D: np.ndarray) -> bool:
         """Whether what ``motion`` explains changes in brightness alone: a shadow that wanders over what stands still.

@@ -20,6 +20,8 @@ from art_perception.geometry.rigid import kabsch
 from art_perception.geometry.screw import closest_on_line, screw_of_transform
 from art_perception.types import Joint, JointType
 
+VALID = 0.5  # confidence from which on a joint is valid
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Choice:
@@ -215,7 +217,7 @@ def joint_of(k: int, motion: Motion, confidence: float) -> Joint:
         axis=motion.axis,
         origin=motion.origin,
         limits=(float(motion.q.min()), float(motion.q.max())),
-        valid=confidence >= 0.5,
+        valid=confidence >= VALID,
         confidence=confidence,
         proposed_by=motion.source,
     )
