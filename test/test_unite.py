@@ -15,7 +15,7 @@ from art_perception.data.shapes import box
 from art_perception.estimation.flow import Tracks
 from art_perception.estimation.joint_fit import Motion
 from art_perception.estimation.parts import Found, needed
-from art_perception.estimation.unite import united
+from art_perception.estimation.unite import in_step, united
 from art_perception.pipeline import Config
 
 
@@ -84,3 +84,14 @@ def test_two_drawers_in_step_stay_two(two_drawers: Clip):
     assert 0.01 < abs(np.diff([np.ptp(motion.q) for motion in two_drawers.truths])[0]) < 0.03
     assert needed(two_drawers.dense, two_drawers.labels, two_drawers.truths, NOISE_M, Config().explain) == [0, 1]
     assert unite(two_drawers, two_drawers.labels, two_drawers.truths) is None
+
+
+def test_values_that_part_for_a_while_are_in_step_and_a_constant_ratio_is_not(door: Clip):
+    """The faces of a lid matched with each other, against doors that open to 77 and 68 deg."""
+    turned = np.abs(door.truth.q) / np.ptp(door.truth.q)
+    frames = np.flatnonzero(turned > 0.3)
+    off = replace(door.truth, q=door.truth.q.copy())
+    off.q[frames[: len(frames) // 3]] *= 0.8
+    assert in_step(door.truth, off)
+    assert not in_step(door.truth, replace(door.truth, q=0.88 * door.truth.q))
+    assert not in_step(door.truth, replace(door.truth, q=np.roll(door.truth.q, len(turned) // 2)))

@@ -309,6 +309,8 @@ def _joined(
     R, moved = _moved(motion, evidence)
     gate = config.gate_m * _NARROWEST
     matched = _associate(dense, labels, part, evidence, R, moved, gate).ok
+    if not matched.any():
+        return motion
     first = np.minimum(evidence.frame_from, evidence.frame_to)
     last = np.maximum(evidence.frame_from, evidence.frame_to)
     frames = np.arange(1, len(motion.q))[:, None]

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from art_perception.geometry.camera import unproject
+from art_perception.geometry.lie import transform
 from art_perception.geometry.normals import disparity_noise, surface_normals
 from art_perception.types import RgbdFrame, Window
 
@@ -55,6 +56,10 @@ class DenseWindow:
         R, t = self.T_world_camera[:, :3, :3], self.T_world_camera[:, :3, 3]
         moved = np.einsum("tij,thwj->thwi", R.astype(np.float32), self.points, optimize=True)
         return moved + t[:, None, None].astype(np.float32)
+
+    def clouds(self, own: np.ndarray, T_parent_camera: np.ndarray) -> list[np.ndarray]:
+        """Points (n, 3) of the pixels ``own`` (T, h, w) of every frame, in the frame the poses (T, 4, 4) lead to."""
+        return [transform(T, p[mask].astype(float)) for T, p, mask in zip(T_parent_camera, self.points, own, strict=True)]
 
     def object_pixels(self, changed: np.ndarray) -> np.ndarray:
         """Where the object must be: the mask's pixels (T, h, w), or without one, those around what changed (n, 3).

@@ -14,6 +14,7 @@ from art_perception.bounds import bounded
 from art_perception.estimation.ambiguous import continued
 from art_perception.estimation.dense import DenseWindow
 from art_perception.estimation.explain import ExplainConfig, Surface, explain, surface_of, undo
+from art_perception.estimation.stacked import cut_apart
 from art_perception.geometry.cells import occupied_cells
 from art_perception.types import UNLABELLED, RgbdFrame, Window
 
@@ -144,6 +145,7 @@ def _judge(
 def _paint(labels: np.ndarray, judged: _Judged, best: np.ndarray, displacements: np.ndarray) -> None:
     """Enter the labels (n,) into the image, but for specks of a part."""
     surface = judged.surface
+    best = cut_apart(surface.points, best, judged.costs, displacements)
     for k in range(1, len(displacements)):
         own = np.flatnonzero(best == k)
         best[own[~_compact(undo(surface.subset(own), displacements[k]), 4 * judged.size)]] = 0

@@ -32,14 +32,16 @@ from art_perception.estimation.segment import (
     world_displacement,
 )
 from art_perception.estimation.select import VALID, confidence, refine_joint
-from art_perception.estimation.sharpen import Region, sharpen
+from art_perception.estimation.sharpen import Region, sharpen, turning
+from art_perception.estimation.threads import is_thin
 from art_perception.geometry.lie import transform
 from art_perception.geometry.screw import line_distance
 from art_perception.types import JointType
 
 _NESTED = 0.75  # a part on a part is the rarer explanation: it must be clearly better
 _REDUNDANT = 0.85  # of what a part's own motion explains, explained by another motion
-_BETTER = 0.07  # cost by which one explanation of a point must be better than another
+BETTER = 0.07  # cost by which one explanation of a point must be better than another
+_FRINGE = 0.12  # of what moved: motions that differ by less are one, and slipped
 _NEWS = 0.25  # of what a part must explain, so much that nothing else does
 _BODILY = 0.1  # of a part's surface: what depth alone shows to have moved, unless it turns in place
 _FAR = 6  # axes further from a part than so many of its radii turn it as a slide would move it
@@ -184,7 +186,7 @@ class PartSearch:
         self.dense = dense
         self.free = ~self._explained_tracks(still)
         self.found = Found([], np.full(len(tracks.points), -1))
-        self.sharpened: dict[tuple[int, int], Motion | None] = {}  # by hint and parent, until another part is found
+        self.sharpened: dict[tuple[int, int], list[Motion]] = {}  # by hint and parent, until another part is found
 
     @property
     def rest(self) -> Surface:
@@ -243,28 +245,32 @@ class PartSearch:
             key = id(hint), parent
             if key not in self.sharpened:
                 self.sharpened[key] = self._sharpen(hint, parent)
-            sharp = self.sharpened[key]
-            if sharp is not None:
-                yield Suggestion(sharp, own, hint)
+            for motion in self.sharpened[key]:
+                yield Suggestion(motion, own, hint)
 
-    def _sharpen(self, hint: Hint, parent: int) -> Motion | None:
+    def _sharpen(self, hint: Hint, parent: int) -> list[Motion]:
+        """What depth makes of a hint; of a part too thin to be registered, what the planes that it lies in do."""
         D = displacements(self.found.motions, len(self.coarse.depth_m))
-        region = self._unexplained(hint.region, D[1:])
+        frames, noise_m, D_parent = hint.region.frames, self.tracks.noise_m, D[parent + 1]
+        surface = self._unexplained(hint.region, D[1:])
+        mask = np.zeros(hint.region.mask.shape, bool)
+        mask.reshape(len(mask), -1)[np.searchsorted(frames, surface.frame), surface.pixel] = True
+        if is_thin(self.coarse.at(frames), mask):
+            return [replace(motion, parent=parent) for motion in turning(surface, D_parent, noise_m, self.rng)]
         motion = replace(hint.motion, parent=parent)
-        noise_m = self.tracks.noise_m
-        return sharpen(self.coarse, self.still, self.rest, region, motion, D[parent + 1], noise_m, self.joint)
+        left = Region(frames, mask)
+        sharp = sharpen(self.coarse, self.still, self.rest, left, motion, D_parent, noise_m, self.joint)
+        return [] if sharp is None else [sharp]
 
-    def _unexplained(self, region: Region, D: np.ndarray) -> Region:
-        """The pixels of ``region`` that no motion of ``D`` (K, T, 4, 4) explains."""
+    def _unexplained(self, region: Region, D: np.ndarray) -> Surface:
+        """The surface in ``region`` that no motion of ``D`` (K, T, 4, 4) explains."""
         surface = surface_of(self.coarse, self.tracks.noise_m, region.frames)
         local = np.searchsorted(region.frames, surface.frame)
-        own = np.flatnonzero(region.mask.reshape(len(region.mask), -1)[local, surface.pixel])
+        surface = surface.subset(region.mask.reshape(len(region.mask), -1)[local, surface.pixel])
         for known in D:
-            refuted = explain(self.coarse, surface.subset(own), known, self.test).refuted
-            own = own[refuted > self.test.max_refuted]
-        mask = np.zeros(region.mask.shape, bool)
-        mask.reshape(len(mask), -1)[local[own], surface.pixel[own]] = True
-        return Region(region.frames, mask)
+            refuted = explain(self.coarse, surface, known, self.test).refuted
+            surface = surface.subset(refuted > self.test.max_refuted)
+        return surface
 
     def _searched(self, parent: int) -> Iterator[Suggestion]:
         """Joints that groups of tracks and moving planes suggest in the frame of ``parent``."""
@@ -281,7 +287,7 @@ class PartSearch:
         A drawer that opens less than its neighbour is hidden by itself where the neighbour's motion puts it: not
         refuted, but a poor explanation.
         """
-        open_ = np.flatnonzero(self.cost > _BETTER)
+        open_ = np.flatnonzero(self.cost > BETTER)
         if not len(open_):
             return 0.0
         D = world_displacement([*self.found.motions, motion], len(self.found.motions))
@@ -291,7 +297,7 @@ class PartSearch:
 
     def _gained(self, verdict: Verdict, cost: np.ndarray) -> np.ndarray:
         """Which points (n,) a motion explains better than at the ``cost`` of what was found so far."""
-        return (verdict.refuted <= self.test.max_refuted) & (verdict.cost < cost - _BETTER)
+        return (verdict.refuted <= self.test.max_refuted) & (verdict.cost < cost - BETTER)
 
     def _accept(self, motion: Motion, supporters: np.ndarray) -> bool:
         """Refine a proposal; keep it when it moved enough and explains enough."""
@@ -357,7 +363,7 @@ class PartSearch:
         for k in range(len(self.found.motions)):
             known = transform(world_displacement(motions, k), rest)
             gap = np.linalg.norm(transform(new, rest) - known, axis=-1).max(0)
-            if np.median(gap / np.maximum(swing, 0.02)) < 0.2:
+            if np.median(gap / np.maximum(swing, 0.02)) < _FRINGE:
                 return True
         return False
 
@@ -394,10 +400,15 @@ def _explained(good: list[np.ndarray], keep: list[int], without: int) -> int:
     return int(np.any([good[0], *(good[j + 1] for j in keep if j != without)], 0).sum())
 
 
-def as_good(dense: DenseWindow, points: Surface, D: np.ndarray, own: int, test: ExplainConfig) -> list[np.ndarray]:
-    """For each motion of ``D`` (K, T, 4, 4), which points (n,) it explains, and as well as their ``own``-th does."""
+def as_good(
+    dense: DenseWindow, points: Surface, D: np.ndarray, own: int, test: ExplainConfig, slack: float = BETTER
+) -> list[np.ndarray]:
+    """For each motion of ``D`` (K, T, 4, 4), which points (n,) it explains, and as well as their ``own``-th does.
+
+    As well means at a cost less than ``slack`` above.
+    """
     verdicts = [explain(dense, points, each, test) for each in D]
-    most = verdicts[own].cost + _BETTER
+    most = verdicts[own].cost + slack
     return [(v.refuted <= test.max_refuted) & (v.cost < most) for v in verdicts]
 
 

@@ -15,7 +15,8 @@ from art_perception.estimation.dense import DenseWindow
 from art_perception.estimation.flow import Tracks
 from art_perception.estimation.joint_fit import Motion, fit_tracks
 from art_perception.estimation.segment import in_frame_of, world_displacement
-from art_perception.geometry.lie import hat
+from art_perception.estimation.threads import is_thin, threads
+from art_perception.geometry.lie import hat, inverse
 from art_perception.geometry.rigid import kabsch
 from art_perception.geometry.screw import closest_on_line, screw_of_transform
 from art_perception.types import Joint, JointType
@@ -87,7 +88,8 @@ def choose(
     rival = refine(dense, labels, part, evidence, rival_start, config)
     margin = 0.5 * (_bic(rival) - _bic(fit))
     fit, rival, margin = (fit, rival, margin) if margin >= 0 else (rival, fit, -margin)
-    if rival.motion.type is JointType.PRISMATIC and _is_slide(fit.motion, evidence.points):
+    points = evidence.points if len(evidence.points) else evidence.tracks[evidence.track_weights > 0]
+    if rival.motion.type is JointType.PRISMATIC and _is_slide(fit.motion, points):
         return Choice(rival, margin)
     return Choice(fit, margin)
 
@@ -112,13 +114,19 @@ def refine_joint(
     part_of_track: np.ndarray,
     config: JointConfig,
 ) -> Choice:
-    """Refine motion k on its pixels (label k + 1) and tracks, in the frame of its parent."""
+    """Refine motion k on its pixels (label k + 1) and tracks, a thin part's on its points, in the parent's frame."""
     own = part_of_track == k
     local = in_frame_of(replace(tracks, points=tracks.points[own].astype(float)), motions, motions[k].parent)
     weights = tracks.visible[own] / tracks.sigma[own, None] ** 2
     D_parent = _parent_displacement(motions, motions[k].parent)
-    evidence = gather(dense, labels, k + 1, D_parent, local.points, weights, tracks.noise_m, config)
-    choice = choose(dense, labels, k + 1, evidence, motions[k], config)
+    motion, positions = motions[k], local.points
+    if is_thin(dense, labels == k + 1):
+        clouds = dense.clouds(labels == k + 1, inverse(D_parent) @ dense.T_world_camera)
+        motion, positions, weights = threads(clouds, motion, tracks.noise_m)
+        weights = weights * config.dense_weight / max(config.track_weight, 1e-9)  # looked up, they do not drift
+        labels = np.zeros_like(labels)  # what normals there are belong to what is behind it
+    evidence = gather(dense, labels, k + 1, D_parent, positions, weights, tracks.noise_m, config)
+    choice = choose(dense, labels, k + 1, evidence, motion, config)
     if choice.motion.type is not JointType.PRISMATIC:
         return choice
     normals = np.einsum("tij,thwj->thwi", evidence.T_parent_camera[:, :3, :3], dense.normals)[labels == k + 1]

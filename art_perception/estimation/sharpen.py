@@ -15,7 +15,9 @@ from art_perception.estimation.align import JointConfig, gather, refine
 from art_perception.estimation.dense import DenseWindow
 from art_perception.estimation.explain import Surface, undo
 from art_perception.estimation.joint_fit import Motion
-from art_perception.estimation.values import joint_values
+from art_perception.estimation.planes import plane_joints
+from art_perception.estimation.threads import threads
+from art_perception.estimation.values import joint_values, values_of
 from art_perception.geometry.lie import inverse
 
 _STRIDES = (1, 2, 4, 8)  # a proposer's frames are few
@@ -23,6 +25,7 @@ _ITERATIONS = 24  # and its axis is rough
 _POINTS = 60
 _FEWEST = 60  # pixels of a part in all frames that still say something
 _CLOUD = 60  # points taken of each frame
+_PLANES = 2  # joints that planes suggest of a thin part
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,6 +72,24 @@ def sharpen(
     local = replace(changed, points=undo(changed, D_parent))
     q = joint_values(dense, still, local, cloud, fitted, T_parent_camera, noise_m)
     return replace(fitted, q=q, covariance=None)
+
+
+def turning(own: Surface, D_parent: np.ndarray, noise_m: float, rng: np.random.Generator) -> list[Motion]:
+    """Joints of a part too thin to be registered, from the planes that its surface ``own`` lies in.
+
+    The bail of a bucket lies in a plane that turns about its hinge. Planes are lost on the way; with the axis known, a
+    search says where the part is in every frame, and its points are looked up there.
+    """
+    points, count = undo(own, D_parent), len(D_parent)
+    clouds = [points[own.frame == t].astype(float) for t in range(count)]
+    frames = np.unique(own.frame)
+    found = []
+    for joint in plane_joints(points, own.frame, count, rng, keep=_PLANES):
+        start = replace(joint, q=values_of(points, own.frame, joint, count), source="network")
+        fitted = threads(clouds, start, noise_m)[0]
+        q = np.interp(np.arange(count), frames, fitted.q[frames])
+        found.append(replace(fitted, q=q - q[0], covariance=None))
+    return found
 
 
 def _at_zero(few: DenseWindow, region: Region, motion: Motion, T_parent_camera: np.ndarray) -> np.ndarray:

@@ -16,11 +16,14 @@ from art_perception.estimation.dense import DenseWindow
 from art_perception.estimation.explain import ExplainConfig, Surface, surface_of, undo
 from art_perception.estimation.flow import Tracks
 from art_perception.estimation.joint_fit import Motion
-from art_perception.estimation.parts import Found, as_good, coaxial, displacements
+from art_perception.estimation.parts import BETTER, Found, as_good, coaxial, displacements
 from art_perception.estimation.select import refine_joint
 from art_perception.estimation.values import joint_values
 from art_perception.geometry.lie import inverse
 
+_IN_STEP = 0.03  # of the larger range: so close are values that were registered to the same surface
+_MOST = 0.4  # share of the frames in which they moved that two parts in step but for a slip have in common
+_MOVED = 0.3  # of the larger range: where values say something about being in step
 _ALIKE = 0.1  # of the larger range: values of two paths that differ by less are the same
 _FEWEST = 100  # points of the parts in the frames of such values that still say something
 _AS_WELL = 0.9  # of what a part's own motion explains of it, explained by that of both
@@ -58,9 +61,26 @@ def united(
         both = np.where(labels == b + 1, a + 1, labels)
         motions[a] = refine_joint(dense, both, motions, a, tracks, of_track, joint).motion
         D_both = displacements(motions, len(labels))[a + 1]
-        if all(_is_as_good(dense, points, D_both, D[k + 1], test) for points, k in zip(own, (a, b), strict=True)):
+        slack = np.inf if in_step(one, other) else BETTER
+        if all(_is_as_good(dense, p, D_both, D[k + 1], test, slack) for p, k in zip(own, (a, b), strict=True)):
             return Found(motions, of_track).only([k for k in range(len(motions)) if k != b], motions)
     return None
+
+
+def in_step(one: Motion, other: Motion) -> bool:
+    """Whether two motions on one line go exactly together, but for some frames between.
+
+    Of a thick lid that turns from one face to the other, the faces can be matched with each other: in those frames the
+    true values put what is seen behind what was seen before, and explain it less well, although nothing refutes them.
+    """
+    reach = max(np.ptp(one.q), np.ptp(other.q))
+    moved = np.maximum(np.abs(one.q), np.abs(other.q)) > _MOVED * reach
+    return bool((_gap(one, other)[moved] <= _IN_STEP * reach).mean() >= _MOST)
+
+
+def _gap(one: Motion, other: Motion) -> np.ndarray:
+    """Differences (T,) between the values of two motions on one line."""
+    return np.abs(one.q - np.sign(one.axis @ other.axis) * other.q)
 
 
 def _one_path(
@@ -76,8 +96,7 @@ def _one_path(
 
     What they look like is taken from the frames in which neither has slipped; None when there is too little of it.
     """
-    gap = np.abs(one.q - np.sign(one.axis @ other.axis) * other.q)
-    alike = gap <= _ALIKE * max(np.ptp(one.q), np.ptp(other.q))
+    alike = _gap(one, other) <= _ALIKE * max(np.ptp(one.q), np.ptp(other.q))
     if alike[own.frame].sum() < _FEWEST:
         return None
     local = replace(own, points=undo(own, D_parent))
@@ -87,7 +106,9 @@ def _one_path(
     return replace(one, q=q, covariance=None)
 
 
-def _is_as_good(dense: DenseWindow, surface: Surface, D: np.ndarray, own: np.ndarray, test: ExplainConfig) -> bool:
+def _is_as_good(
+    dense: DenseWindow, surface: Surface, D: np.ndarray, own: np.ndarray, test: ExplainConfig, slack: float
+) -> bool:
     """Whether the motion D (T, 4, 4) explains a part's surface about as well as its ``own`` does."""
-    new, old = as_good(dense, surface, np.stack([D, own]), 1, test)
+    new, old = as_good(dense, surface, np.stack([D, own]), 1, test, slack)
     return bool(new.sum() >= _AS_WELL * old.sum())

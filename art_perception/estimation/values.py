@@ -64,6 +64,24 @@ def joint_values(
     return q - q[0]
 
 
+def values_of(points: np.ndarray, frame: np.ndarray, motion: Motion, count: int) -> np.ndarray:
+    """Values (T,) of ``motion`` that put a part where its own points are; between frames that show it they are interpolated.
+
+    Args:
+        points: (n, 3) what is known to be the part's, parent frame.
+        frame: (n,) the frame each was seen in.
+        motion: type, axis and origin of the joint.
+        count: frames T of the window.
+    """
+    grid = _grid(motion, points)
+    D = motion.displacement(grid)
+    frames, index = np.unique(frame, return_inverse=True)
+    tree = cKDTree(points[index == np.bincount(index).argmax()])
+    cost = np.stack([_unclaimed(tree, points[index == n], D) for n in range(len(frames))])
+    q = np.interp(np.arange(count), frames, grid[_path(cost, _HASTE / len(grid))])
+    return q - q[0]
+
+
 def _grid(motion: Motion, changed: np.ndarray) -> np.ndarray:
     if motion.type is JointType.REVOLUTE:
         return _TURN
