@@ -70,3 +70,10 @@ def test_a_true_start_stays_where_it_is(slab):
     assert np.rad2deg(np.abs(motion.q - TRUTH.q)).max() < 0.5
     across = np.cross(motion.origin - TRUTH.origin, TRUTH.axis)
     assert np.linalg.norm(across) < 0.003
+
+
+def test_a_part_of_which_nothing_is_labelled_stays_where_it_is(slab):
+    dense, labels = slab
+    nothing = np.zeros_like(labels)
+    motion = refine(dense, nothing, 1, evidence((dense, nothing)), TRUTH, Config().joint).motion
+    np.testing.assert_allclose(motion.q, TRUTH.q, atol=1e-9)

@@ -22,7 +22,8 @@ class DenseWindow:
     Attributes:
         points: (T, h, w, 3) float32 metres, optical frame of each image.
         depth_m: (T, h, w) float32, 0 without measurement.
-        slack_m: (T, h, w) float32, depth range within the 3x3 neighbourhood: tolerance for lookups on slopes.
+        nearest_m: (T, h, w) float32, the smallest depth of the 3x3 neighbourhood, infinite without any.
+        slack_m: (T, h, w) float32, depth range within it: tolerance for lookups on slopes.
         normals: (T, h, w, 3) float32, optical frame, zero where undefined.
         color: (T, h, w, 3) uint8 RGB.
         gray: (T, h, w) float32, intensity divided by the image's mean.
@@ -38,6 +39,7 @@ class DenseWindow:
 
     points: np.ndarray
     depth_m: np.ndarray
+    nearest_m: np.ndarray
     slack_m: np.ndarray
     normals: np.ndarray
     color: np.ndarray
@@ -59,7 +61,9 @@ class DenseWindow:
 
     def clouds(self, own: np.ndarray, T_parent_camera: np.ndarray) -> list[np.ndarray]:
         """Points (n, 3) of the pixels ``own`` (T, h, w) of every frame, in the frame the poses (T, 4, 4) lead to."""
-        return [transform(T, p[mask].astype(float)) for T, p, mask in zip(T_parent_camera, self.points, own, strict=True)]
+        return [
+            transform(T, p[mask].astype(float)) for T, p, mask in zip(T_parent_camera, self.points, own, strict=True)
+        ]
 
     def object_pixels(self, changed: np.ndarray) -> np.ndarray:
         """Where the object must be: the mask's pixels (T, h, w), or without one, those around what changed (n, 3).
@@ -88,6 +92,7 @@ class DenseWindow:
         return DenseWindow(
             points=self.points[pick],
             depth_m=self.depth_m[pick],
+            nearest_m=_nearest(self.depth_m[pick]),
             slack_m=np.minimum(factor * self.slack_m[pick], 0.05 * self.depth_m[pick]),
             normals=self.normals[pick],
             color=self.color[pick],
@@ -122,6 +127,12 @@ def _reduce(frame: RgbdFrame, step: int) -> tuple[np.ndarray, ...]:
     return depth, slack, color, gray / max(float(gray.mean()), 1.0), mask
 
 
+def _nearest(depth: np.ndarray) -> np.ndarray:
+    """Smallest measured depth (T, h, w) of the 3x3 neighbourhood, infinite where nothing was measured."""
+    known = np.where(depth > 0, depth, np.inf).astype(np.float32)
+    return np.stack([cv2.erode(image, np.ones((3, 3), np.uint8)) for image in known])
+
+
 def _detail(gray: np.ndarray, depth: np.ndarray, slack: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Brightness detail, gradient and ripple of a frame; near depth edges, where surfaces mix, they say nothing."""
     detail = cv2.GaussianBlur(gray, (0, 0), 1.0) - cv2.GaussianBlur(gray, (0, 0), _DETAIL_PX)
@@ -149,6 +160,7 @@ def densify(window: Window, width: int) -> DenseWindow:
     return DenseWindow(
         points=points,
         depth_m=depth,
+        nearest_m=_nearest(depth),
         slack_m=slack,
         normals=normals,
         color=color,

@@ -33,7 +33,7 @@ from art_perception.estimation.segment import (
 )
 from art_perception.estimation.select import VALID, confidence, refine_joint
 from art_perception.estimation.sharpen import Region, sharpen, turning
-from art_perception.estimation.threads import is_thin
+from art_perception.estimation.threads import THIN, thinness
 from art_perception.geometry.lie import transform
 from art_perception.geometry.screw import line_distance
 from art_perception.types import JointType
@@ -113,6 +113,7 @@ def track_surface(dense: DenseWindow, tracks: Tracks, every: int = 6) -> tuple[S
         points=tracks.points[track, frame],
         detail=dense.detail[frame, cell[:, 1], cell[:, 0]],
         sigma=(tracks.noise_m * (depth / median) ** 2).astype(np.float32),
+        edge=~dense.normals[frame, cell[:, 1], cell[:, 0]].any(-1),
     ), track
 
 
@@ -255,7 +256,7 @@ class PartSearch:
         surface = self._unexplained(hint.region, D[1:])
         mask = np.zeros(hint.region.mask.shape, bool)
         mask.reshape(len(mask), -1)[np.searchsorted(frames, surface.frame), surface.pixel] = True
-        if is_thin(self.coarse.at(frames), mask):
+        if thinness(self.coarse.at(frames), mask) > THIN:
             return [replace(motion, parent=parent) for motion in turning(surface, D_parent, noise_m, self.rng)]
         motion = replace(hint.motion, parent=parent)
         left = Region(frames, mask)

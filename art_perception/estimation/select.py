@@ -15,7 +15,7 @@ from art_perception.estimation.dense import DenseWindow
 from art_perception.estimation.flow import Tracks
 from art_perception.estimation.joint_fit import Motion, fit_tracks
 from art_perception.estimation.segment import in_frame_of, world_displacement
-from art_perception.estimation.threads import is_thin, threads
+from art_perception.estimation.threads import SLIM, THIN, agreement, thinness, threads
 from art_perception.geometry.lie import hat, inverse
 from art_perception.geometry.rigid import kabsch
 from art_perception.geometry.screw import closest_on_line, screw_of_transform
@@ -114,22 +114,37 @@ def refine_joint(
     part_of_track: np.ndarray,
     config: JointConfig,
 ) -> Choice:
-    """Refine motion k on its pixels (label k + 1) and tracks, a thin part's on its points, in the parent's frame."""
-    own = part_of_track == k
-    local = in_frame_of(replace(tracks, points=tracks.points[own].astype(float)), motions, motions[k].parent)
-    weights = tracks.visible[own] / tracks.sigma[own, None] ** 2
-    D_parent = _parent_displacement(motions, motions[k].parent)
-    motion, positions = motions[k], local.points
-    if is_thin(dense, labels == k + 1):
-        clouds = dense.clouds(labels == k + 1, inverse(D_parent) @ dense.T_world_camera)
-        motion, positions, weights = threads(clouds, motion, tracks.noise_m)
+    """Refine motion k on its pixels (label k + 1) and tracks, in the frame of its parent.
+
+    A thin part is fitted to where its points are instead; of one in between, the fit that puts more of it where it was
+    seen is kept.
+    """
+    motion, own = motions[k], labels == k + 1
+    D_parent = _parent_displacement(motions, motion.parent)
+    T_parent_camera = inverse(D_parent) @ dense.T_world_camera
+
+    def fitted(labels: np.ndarray, start: Motion, positions: np.ndarray, weights: np.ndarray) -> Choice:
+        evidence = gather(dense, labels, k + 1, D_parent, positions, weights, tracks.noise_m, config)
+        return choose(dense, labels, k + 1, evidence, start, config)
+
+    choices = []
+    bare = thinness(dense, own)
+    if bare <= THIN:
+        mine = part_of_track == k
+        local = in_frame_of(replace(tracks, points=tracks.points[mine].astype(float)), motions, motion.parent)
+        weights = tracks.visible[mine] / tracks.sigma[mine, None] ** 2
+        choices.append(fitted(labels, motion, local.points, weights))
+    if bare > SLIM:
+        clouds = dense.clouds(own, T_parent_camera)
+        start, places, weights = threads(clouds, motion, tracks.noise_m)
         weights = weights * config.dense_weight / max(config.track_weight, 1e-9)  # looked up, they do not drift
-        labels = np.zeros_like(labels)  # what normals there are belong to what is behind it
-    evidence = gather(dense, labels, k + 1, D_parent, positions, weights, tracks.noise_m, config)
-    choice = choose(dense, labels, k + 1, evidence, motion, config)
+        nothing = np.zeros_like(labels)  # what normals there are belong to what is behind it
+        choices.append(fitted(nothing, start, places, weights))
+        choices.sort(key=lambda choice: -agreement(clouds, choice.motion))
+    choice = choices[0]
     if choice.motion.type is not JointType.PRISMATIC:
         return choice
-    normals = np.einsum("tij,thwj->thwi", evidence.T_parent_camera[:, :3, :3], dense.normals)[labels == k + 1]
+    normals = np.einsum("tij,thwj->thwi", T_parent_camera[:, :3, :3], dense.normals)[own]
     return replace(choice, fit=replace(choice.fit, motion=square_to_front(choice.motion, normals)))
 
 

@@ -15,17 +15,28 @@ from art_perception.estimation.joint_fit import Motion, fit_tracks
 from art_perception.geometry.cells import occupied_cells
 from art_perception.geometry.lie import inverse, transform
 
-_THIN = 0.3  # share of a part's pixels that have a normal
-_GATES_M = (0.03, 0.02, 0.015, 0.01, 0.01, 0.01)
+THIN = 0.7  # share of a part's pixels without a normal: more, and there is nothing to register
+SLIM = 0.3  # more, and registration has to stand comparison
+_GATES_M = (0.03, 0.02, 0.015, *(0.01,) * 30)
+_STEPS = 2  # of the fit, before places are looked up again
+_SETTLED = 3e-4  # rad, a change of the axis that no longer counts
 _APART_M = 0.006
 _PLACES = 150
 _FEWEST = 100
+_NEIGHBOURS = 8
 _TELLING = 1 / 3  # of a lookup's weight: along the thread it says nothing
 
 
-def is_thin(dense: DenseWindow, own: np.ndarray) -> bool:
-    """Whether a part, its pixels (T, h, w), is seen but has hardly a surface."""
-    return bool(own.sum() >= _FEWEST and (np.abs(dense.normals[own]).sum(-1) > 0).mean() < _THIN)
+def thinness(dense: DenseWindow, own: np.ndarray) -> float:
+    """Share of a part's pixels ``own`` (T, h, w) that have no normal; zero where it is hardly seen at all."""
+    return float((~dense.normals[own].any(-1)).mean()) if own.sum() >= _FEWEST else 0.0
+
+
+def agreement(clouds: list[np.ndarray], motion: Motion) -> float:
+    """Share of a part's places that are found where ``motion`` puts them, over the frames that show any of it."""
+    weights = _looked_up(clouds, motion, _GATES_M[-1], 1.0)[1]
+    shown = [len(cloud) > 0 for cloud in clouds]
+    return float((weights[:, shown] > 0).mean())
 
 
 def threads(clouds: list[np.ndarray], motion: Motion, noise_m: float) -> tuple[Motion, np.ndarray, np.ndarray]:
@@ -40,29 +51,43 @@ def threads(clouds: list[np.ndarray], motion: Motion, noise_m: float) -> tuple[M
         The motion, and the tracks it was fitted to: positions (N, T, 3) in the parent's frame and weights (N, T),
         inverse variances, zero where a place was not found.
     """
-    tracks, weights = _looked_up(clouds, motion, _GATES_M[0], noise_m)
-    for gate in _GATES_M[1:]:
-        motion = fit_tracks(motion, tracks, weights)
+    for gate in _GATES_M:
+        last = motion
         tracks, weights = _looked_up(clouds, motion, gate, noise_m)
+        motion = fit_tracks(motion, tracks, weights, _STEPS)
+        if gate == _GATES_M[-1] and np.linalg.norm(motion.axis - last.axis) < _SETTLED:
+            break
+    tracks, weights = _looked_up(clouds, motion, gate, noise_m)
     return motion, tracks, _TELLING * weights
 
 
-def _looked_up(
-    clouds: list[np.ndarray], motion: Motion, gate: float, noise_m: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Tracks of places at rest: the point of every frame that lies nearest to each, weight zero beyond ``gate``."""
+def _looked_up(clouds: list[np.ndarray], motion: Motion, gate: float, noise_m: float) -> tuple[np.ndarray, np.ndarray]:
+    """Tracks of places at rest: where each meets the thread of every frame, weight zero beyond ``gate``.
+
+    That is the nearest point, moved along the thread to beside the place: sliding along itself costs a thread nothing.
+    """
     D = motion.displacement(motion.q)
     rest = [transform(back, cloud) for back, cloud in zip(inverse(D), clouds, strict=True)]
     places = _spread(np.concatenate(rest))
     tracks = np.zeros((len(places), len(clouds), 3))
     weights = np.zeros(tracks.shape[:2])
-    for t, (cloud, at_rest) in enumerate(zip(clouds, rest, strict=True)):
-        if len(cloud) == 0:
+    for t, (moved, at_rest) in enumerate(zip(D, rest, strict=True)):
+        if len(at_rest) == 0:
             continue
-        gap, nearest = cKDTree(at_rest).query(places)
-        tracks[:, t] = cloud[nearest]
+        tree = cKDTree(at_rest)
+        gap, nearest = tree.query(places)
+        along = _tangents(at_rest, tree)[nearest]
+        slid = ((places - at_rest[nearest]) * along).sum(-1, keepdims=True) * along
+        tracks[:, t] = transform(moved, at_rest[nearest] + slid)
         weights[:, t] = (gap < gate) / (noise_m**2 + _APART_M**2)
     return tracks, weights
+
+
+def _tangents(points: np.ndarray, tree: cKDTree) -> np.ndarray:
+    """Direction (n, 3) in which the thread runs at each point: the longest axis of its neighbours' spread."""
+    near = points[tree.query(points, k=min(_NEIGHBOURS, len(points)))[1].reshape(len(points), -1)]
+    near = near - near.mean(1, keepdims=True)
+    return np.linalg.eigh(np.einsum("nki,nkj->nij", near, near))[1][..., 2]
 
 
 def _spread(points: np.ndarray) -> np.ndarray:

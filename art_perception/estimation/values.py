@@ -7,7 +7,6 @@ left: all of its range is tried, and dynamic programming picks the path (Viterbi
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
@@ -65,7 +64,7 @@ def joint_values(
 
 
 def values_of(points: np.ndarray, frame: np.ndarray, motion: Motion, count: int) -> np.ndarray:
-    """Values (T,) of ``motion`` that put a part where its own points are; between frames that show it they are interpolated.
+    """Values (T,) of ``motion`` that put a part where its own points are, interpolated in between.
 
     Args:
         points: (n, 3) what is known to be the part's, parent frame.
@@ -101,7 +100,7 @@ def _contradiction(
     camera = moved @ back[:3, :3].T + back[:3, 3]
     v, u, inside = project_rounded(camera, dense.K, dense.depth_m.shape[1:])
     measured = dense.depth_m[t, v, u]
-    nearest = cv2.erode(np.where(dense.depth_m[t] > 0, dense.depth_m[t], np.inf), np.ones((3, 3), np.uint8))[v, u]
+    nearest = dense.nearest_m[t, v, u]
     slack = slack_m + dense.slack_m[t, v, u]
     known = inside & (measured > 0)
     seen = known & (np.abs(measured - camera[..., 2]) <= slack) & ~still[t, v, u]
