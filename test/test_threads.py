@@ -59,8 +59,10 @@ def test_a_wire_beside_the_rounded_pixel_is_seen(bucket: Clip):
     """The true motion explains a wire, although a pixel's error puts much of it beside itself."""
     dense, test = bucket.dense, ExplainConfig()
     surface = surface_of(dense, NOISE_M, np.arange(len(bucket.part)))
-    own = surface.subset(bucket.part.reshape(len(bucket.part), -1)[surface.frame, surface.pixel])
+    part = bucket.part.reshape(len(bucket.part), -1)[surface.frame, surface.pixel]
+    own = surface.subset(part & surface.wire)
+    assert len(own.frame) > 0.2 * part.sum()
     D = bucket.truth.displacement(bucket.truth.q)
     explained = explain(dense, own, D, test).refuted <= test.max_refuted
-    rounded = explain(dense, replace(own, edge=np.zeros_like(own.edge)), D, test).refuted <= test.max_refuted
+    rounded = explain(dense, replace(own, wire=np.zeros_like(own.wire)), D, test).refuted <= test.max_refuted
     assert explained.mean() > 1.3 * rounded.mean()

@@ -12,6 +12,7 @@ from art_perception.geometry.lie import transform
 from art_perception.geometry.normals import disparity_noise, surface_normals
 from art_perception.types import RgbdFrame, Window
 
+_BEFORE_M = 0.03
 _DETAIL_PX = 3.0  # brightness that varies more slowly than this is shading
 
 
@@ -25,6 +26,7 @@ class DenseWindow:
         nearest_m: (T, h, w) float32, the smallest depth of the 3x3 neighbourhood, infinite without any.
         slack_m: (T, h, w) float32, depth range within it: tolerance for lookups on slopes.
         normals: (T, h, w, 3) float32, optical frame, zero where undefined.
+        wire: (T, h, w) bool, thinner than a normal takes, and nothing but what is well behind it around.
         color: (T, h, w, 3) uint8 RGB.
         gray: (T, h, w) float32, intensity divided by the image's mean.
         detail: (T, h, w) float32, intensity without its slow part, so that shading and exposure drop out.
@@ -42,6 +44,7 @@ class DenseWindow:
     nearest_m: np.ndarray
     slack_m: np.ndarray
     normals: np.ndarray
+    wire: np.ndarray
     color: np.ndarray
     gray: np.ndarray
     detail: np.ndarray
@@ -95,6 +98,7 @@ class DenseWindow:
             nearest_m=_nearest(self.depth_m[pick]),
             slack_m=np.minimum(factor * self.slack_m[pick], 0.05 * self.depth_m[pick]),
             normals=self.normals[pick],
+            wire=self.wire[pick],
             color=self.color[pick],
             gray=self.gray[pick],
             detail=self.detail[pick],
@@ -133,6 +137,12 @@ def _nearest(depth: np.ndarray) -> np.ndarray:
     return np.stack([cv2.erode(image, np.ones((3, 3), np.uint8)) for image in known])
 
 
+def _wire(depth: np.ndarray, surface: np.ndarray) -> np.ndarray:
+    """Which pixels (h, w) stand before all ``surface`` around them, of which they are no edge."""
+    behind = np.where(surface, depth, np.inf).astype(np.float32)
+    return (depth > 0) & ~surface & (cv2.erode(behind, np.ones((5, 5), np.uint8)) > depth + _BEFORE_M)
+
+
 def _detail(gray: np.ndarray, depth: np.ndarray, slack: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Brightness detail, gradient and ripple of a frame; near depth edges, where surfaces mix, they say nothing."""
     detail = cv2.GaussianBlur(gray, (0, 0), 1.0) - cv2.GaussianBlur(gray, (0, 0), _DETAIL_PX)
@@ -163,6 +173,7 @@ def densify(window: Window, width: int) -> DenseWindow:
         nearest_m=_nearest(depth),
         slack_m=slack,
         normals=normals,
+        wire=np.stack([_wire(d, n.any(-1)) for d, n in zip(depth, normals, strict=True)]),
         color=color,
         gray=gray,
         detail=detail,

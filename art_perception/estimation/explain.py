@@ -44,7 +44,7 @@ class Surface:
         frame: (n,) frame of each point; pixel: (n,) its flat index in that frame.
         points: (n, 3) float32, fixed frame.
         detail: (n,) brightness detail; sigma: (n,) depth noise, metres.
-        edge: (n,) bool, points of wires and edges, which have no normal.
+        wire: (n,) bool, points so thin that a rounded pixel may miss them.
     """
 
     frame: np.ndarray
@@ -52,7 +52,7 @@ class Surface:
     points: np.ndarray
     detail: np.ndarray
     sigma: np.ndarray
-    edge: np.ndarray
+    wire: np.ndarray
 
     def subset(self, keep: np.ndarray) -> Surface:
         """Return the points selected by a mask or index array."""
@@ -83,8 +83,8 @@ def surface_of(dense: DenseWindow, noise_m: float, frames: np.ndarray) -> Surfac
     depth = dense.depth_m[frame, v, u]
     median = float(np.median(depth)) if len(depth) else 1.0
     sigma = (noise_m * (depth / median) ** 2).astype(np.float32)
-    edge = ~dense.normals[frame, v, u].any(-1)
-    return Surface(frame, v * dense.usable.shape[2] + u, points, dense.detail[frame, v, u], sigma, edge)
+    wire = dense.wire[frame, v, u]
+    return Surface(frame, v * dense.usable.shape[2] + u, points, dense.detail[frame, v, u], sigma, wire)
 
 
 def undo(surface: Surface, D: np.ndarray) -> np.ndarray:
@@ -142,8 +142,8 @@ def _ask(
     )
     slack = tolerance + 4 * loose * surface.sigma + noise
     behind = measured - camera[:, 2]
-    beside = dense.nearest_m[s].reshape(-1)[pixel] - camera[:, 2]  # of a wire, a rounded pixel may miss it
-    behind = np.where(surface.edge & (np.abs(beside) < np.abs(behind)), beside, behind)
+    beside = dense.nearest_m[s].reshape(-1)[pixel] - camera[:, 2]
+    behind = np.where(surface.wire & (np.abs(beside) < np.abs(behind)), beside, behind)
     known = inside & (measured > 0)
     difference = np.abs(detail - surface.detail) - ripple
     contrast = np.clip(difference / 0.15, 0, 1)

@@ -113,7 +113,7 @@ def track_surface(dense: DenseWindow, tracks: Tracks, every: int = 6) -> tuple[S
         points=tracks.points[track, frame],
         detail=dense.detail[frame, cell[:, 1], cell[:, 0]],
         sigma=(tracks.noise_m * (depth / median) ** 2).astype(np.float32),
-        edge=~dense.normals[frame, cell[:, 1], cell[:, 0]].any(-1),
+        wire=dense.wire[frame, cell[:, 1], cell[:, 0]],
     ), track
 
 

@@ -21,6 +21,7 @@ from art_perception.geometry.rigid import kabsch
 from art_perception.geometry.screw import closest_on_line, screw_of_transform
 from art_perception.types import Joint, JointType
 
+_FOUND = 0.8  # of a slim part, seen where a fit to its points puts it: less, and its surface says more
 VALID = 0.5  # confidence from which on a joint is valid
 
 
@@ -127,21 +128,24 @@ def refine_joint(
         evidence = gather(dense, labels, k + 1, D_parent, positions, weights, tracks.noise_m, config)
         return choose(dense, labels, k + 1, evidence, start, config)
 
-    choices = []
-    bare = thinness(dense, own)
-    if bare <= THIN:
+    def by_surface() -> Choice:
         mine = part_of_track == k
         local = in_frame_of(replace(tracks, points=tracks.points[mine].astype(float)), motions, motion.parent)
-        weights = tracks.visible[mine] / tracks.sigma[mine, None] ** 2
-        choices.append(fitted(labels, motion, local.points, weights))
-    if bare > SLIM:
-        clouds = dense.clouds(own, T_parent_camera)
+        return fitted(labels, motion, local.points, tracks.visible[mine] / tracks.sigma[mine, None] ** 2)
+
+    def by_points(clouds: list[np.ndarray]) -> Choice:
         start, places, weights = threads(clouds, motion, tracks.noise_m)
         weights = weights * config.dense_weight / max(config.track_weight, 1e-9)  # looked up, they do not drift
         nothing = np.zeros_like(labels)  # what normals there are belong to what is behind it
-        choices.append(fitted(nothing, start, places, weights))
-        choices.sort(key=lambda choice: -agreement(clouds, choice.motion))
-    choice = choices[0]
+        return fitted(nothing, start, places, weights)
+
+    bare = thinness(dense, own)
+    clouds = dense.clouds(own, T_parent_camera) if bare > SLIM else []
+    choice = by_points(clouds) if bare > THIN else by_surface()
+    if SLIM < bare <= THIN:
+        other = by_points(clouds)
+        if agreement(clouds, other.motion) > max(_FOUND, agreement(clouds, choice.motion)):
+            choice = other
     if choice.motion.type is not JointType.PRISMATIC:
         return choice
     normals = np.einsum("tij,thwj->thwi", T_parent_camera[:, :3, :3], dense.normals)[own]
