@@ -117,8 +117,8 @@ def refine_joint(
 ) -> Choice:
     """Refine motion k on its pixels (label k + 1) and tracks, in the frame of its parent.
 
-    A thin part is fitted to where its points are instead; of one in between, the fit that puts more of it where it was
-    seen is kept.
+    A thin part is also fitted to where its points are, and the fit that puts more of it where it was seen is kept; of one
+    with some surface, if it is the surer one too.
     """
     motion, own = motions[k], labels == k + 1
     D_parent = _parent_displacement(motions, motion.parent)
@@ -140,11 +140,12 @@ def refine_joint(
         return fitted(nothing, start, places, weights)
 
     bare = thinness(dense, own)
-    clouds = dense.clouds(own, T_parent_camera) if bare > SLIM else []
-    choice = by_points(clouds) if bare > THIN else by_surface()
-    if SLIM < bare <= THIN:
+    choice = by_surface()
+    if bare > SLIM:
+        clouds = dense.clouds(own, T_parent_camera)
         other = by_points(clouds)
-        if agreement(clouds, other.motion) > max(_FOUND, agreement(clouds, choice.motion)):
+        more = agreement(clouds, other.motion) > max(agreement(clouds, choice.motion), _FOUND * (bare <= THIN))
+        if more and (bare > THIN or confidence(other) > confidence(choice)):
             choice = other
     if choice.motion.type is not JointType.PRISMATIC:
         return choice
