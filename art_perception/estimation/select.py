@@ -117,8 +117,8 @@ def refine_joint(
 ) -> Choice:
     """Refine motion k on its pixels (label k + 1) and tracks, in the frame of its parent.
 
-    A thin part is also fitted to where its points are, and the fit that puts more of it where it was seen is kept; of one
-    with some surface, if it is the surer one too.
+    A thin part is also fitted to where its points are. Of both fits the one that puts more of it where it was seen is
+    kept; if it has some surface, that of its points only when it is the surer one too.
     """
     motion, own = motions[k], labels == k + 1
     D_parent = _parent_displacement(motions, motion.parent)
