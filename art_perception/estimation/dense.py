@@ -12,7 +12,7 @@ from art_perception.geometry.lie import transform
 from art_perception.geometry.normals import disparity_noise, surface_normals
 from art_perception.types import RgbdFrame, Window
 
-_BEFORE_M = 0.03
+_BEFORE_M = 0.03  # how far a wire stands before what is around it
 _DETAIL_PX = 3.0  # brightness that varies more slowly than this is shading
 
 

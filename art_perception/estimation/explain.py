@@ -142,8 +142,9 @@ def _ask(
     )
     slack = tolerance + 4 * loose * surface.sigma + noise
     behind = measured - camera[:, 2]
-    beside = dense.nearest_m[s].reshape(-1)[pixel] - camera[:, 2]
-    behind = np.where(surface.wire & (np.abs(beside) < np.abs(behind)), beside, behind)
+    wire = np.flatnonzero(surface.wire)
+    beside = dense.nearest_m[s].reshape(-1)[pixel[wire]] - camera[wire, 2]
+    behind[wire] = np.where(np.abs(beside) < np.abs(behind[wire]), beside, behind[wire])
     known = inside & (measured > 0)
     difference = np.abs(detail - surface.detail) - ripple
     contrast = np.clip(difference / 0.15, 0, 1)

@@ -35,7 +35,7 @@ from art_perception.estimation.select import VALID, confidence, refine_joint
 from art_perception.estimation.sharpen import Region, sharpen, turning
 from art_perception.estimation.threads import THIN, thinness
 from art_perception.geometry.lie import transform
-from art_perception.geometry.screw import line_distance
+from art_perception.geometry.screw import on_one_line
 from art_perception.types import JointType
 
 _NESTED = 0.75  # a part on a part is the rarer explanation: it must be clearly better
@@ -45,8 +45,6 @@ _FRINGE = 0.12  # of what moved: motions that differ by less are one, and slippe
 _NEWS = 0.25  # of what a part must explain, so much that nothing else does
 _BODILY = 0.1  # of a part's surface: what depth alone shows to have moved, unless it turns in place
 _FAR = 6  # axes further from a part than so many of its radii turn it as a slide would move it
-_COAXIAL = np.cos(np.deg2rad(10))
-_COAXIAL_M = 0.05  # proposals are rough: axes within 10 deg and this distance are taken as one
 _CLEAR = 0.85  # share of what is left that a proposal must explain to need no rival
 _MAX_REST = 8000  # points of unexplained surface that are kept
 _JUDGES = 4000  # of them that judge a proposal
@@ -136,9 +134,8 @@ def _enters_image(part: np.ndarray) -> bool:
 
 def coaxial(a: Motion, b: Motion) -> bool:
     """Whether two joints turn about one line, or slide along one direction, as far as proposals can tell."""
-    if a.type is not b.type or abs(a.axis @ b.axis) < _COAXIAL:
-        return False
-    return a.type is JointType.PRISMATIC or float(line_distance(b.origin, a.origin, a.axis)) <= _COAXIAL_M
+    origin = a.origin if a.type is JointType.PRISMATIC else b.origin
+    return a.type is b.type and on_one_line(a.axis, a.origin, b.axis, origin)
 
 
 def unchained(motion: Motion, motions: list[Motion]) -> Motion:

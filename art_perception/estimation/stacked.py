@@ -6,11 +6,9 @@ from itertools import combinations
 
 import numpy as np
 
-from art_perception.geometry.screw import closest_on_line, line_distance, screw_of_transform
+from art_perception.geometry.screw import closest_on_line, on_one_line, screw_of_transform
 
-_LEAST = np.deg2rad(4)
-_PARALLEL = np.cos(np.deg2rad(10))
-_NEAR_M = 0.05
+_LEAST = np.deg2rad(4)  # of a turn, to say about which line
 _AGREED = 0.7  # of the evidence, for less against: then a cut across the line tells two parts apart
 
 
@@ -30,10 +28,11 @@ def cut_apart(points: np.ndarray, best: np.ndarray, costs: np.ndarray, displacem
     out = best.copy()
     for a, b in combinations(range(1, len(lines)), 2):
         one, other = lines[a], lines[b]
-        if one is None or other is None or abs(one[0] @ other[0]) < _PARALLEL:
-            continue
         own = np.flatnonzero((best == a) | (best == b))
-        if len(own) == 0 or _gap(points[own].mean(0), one, other) > _NEAR_M:
+        if one is None or other is None or len(own) == 0:
+            continue
+        axis, passes = other
+        if not on_one_line(*one, axis, closest_on_line(points[own].mean(0), passes, axis)):
             continue
         cut = _cut(points[own] @ one[0], costs[own, b] - costs[own, a])
         if cut is not None:
@@ -46,11 +45,6 @@ def _line(D: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     widest = np.trace(D[:, :3, :3], axis1=1, axis2=2).argmin()
     axis, origin, angle, _ = screw_of_transform(D[widest])
     return (axis, origin) if angle > _LEAST else None
-
-
-def _gap(point: np.ndarray, one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> float:
-    """Distance of two nearly parallel lines where they pass ``point`` (3,)."""
-    return float(line_distance(closest_on_line(point, other[1], other[0]), one[1], one[0]))
 
 
 def _cut(along: np.ndarray, favours: np.ndarray) -> np.ndarray | None:

@@ -17,13 +17,14 @@ from art_perception.geometry.lie import inverse, transform
 
 THIN = 0.7  # share of a part's pixels without a normal: more, and there is nothing to register
 SLIM = 0.3  # more, and registration has to stand comparison
+# how far off places are looked up, step by step
 _GATES_M = (0.03, 0.02, 0.015, *(0.01,) * 30)
 _STEPS = 2  # of the fit, before places are looked up again
 _SETTLED = 3e-4  # rad, a change of the axis that no longer counts
-_APART_M = 0.006
+_APART_M = 0.006  # of places at rest
 _PLACES = 150
-_FEWEST = 100
-_NEIGHBOURS = 8
+_FEWEST = 100  # pixels of a part in all frames that still say something
+_NEIGHBOURS = 8  # points that show how the thread runs
 _TELLING = 1 / 3  # of a lookup's weight: along the thread it says nothing
 
 

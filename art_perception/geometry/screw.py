@@ -11,6 +11,9 @@ import numpy as np
 from art_perception.geometry.lie import log_se3
 from art_perception.types import Joint, JointType
 
+_PARALLEL = np.cos(np.deg2rad(10))  # estimates are rough: lines within 10 deg and this distance are taken as one
+_ONE_LINE_M = 0.05
+
 
 def twist_of(joint_type: JointType, axis: np.ndarray, origin: np.ndarray) -> np.ndarray:
     """Return the unit twist (6,) of a joint; zero for a fixed one."""
@@ -53,3 +56,9 @@ def line_distance(point: np.ndarray, origin: np.ndarray, axis: np.ndarray) -> np
 def closest_on_line(point: np.ndarray, origin: np.ndarray, axis: np.ndarray) -> np.ndarray:
     """Point (3,) of the line through ``origin`` along unit ``axis`` nearest to ``point``."""
     return origin + ((point - origin) @ axis) * axis
+
+
+def on_one_line(axis: np.ndarray, origin: np.ndarray, other_axis: np.ndarray, other_origin: np.ndarray) -> bool:
+    """Whether two lines are one as far as rough estimates tell, where the second passes ``other_origin`` (3,)."""
+    near = float(line_distance(other_origin, origin, axis)) <= _ONE_LINE_M
+    return bool(near and abs(axis @ other_axis) >= _PARALLEL)
