@@ -21,6 +21,7 @@ from art_perception.estimation.mask import MaskConfig, keep_object
 from art_perception.estimation.parts import Found, PartSearch, displacements, needed, require_motion
 from art_perception.estimation.segment import SegmentConfig
 from art_perception.estimation.select import Choice, joints_of, refine_all, trusted
+from art_perception.estimation.spin import find_spins
 from art_perception.estimation.tracking import TrackingConfig
 from art_perception.estimation.unite import united
 from art_perception.estimation.window import WindowConfig
@@ -103,13 +104,19 @@ def estimate_motion(window: Window, config: Config, clock: Clock) -> PartMotion:
         hints, belief = propose(dense, flows, tracks, usable, config.network, config.flow)
     with clock.stage("segmentation", 0.2):
         found = search.run(hints)
-        require_motion(found, tracks, config.segment)
     with clock.stage("joints", 0.4):
-        choices = settle(dense, tracks, found, config)
+        choices = settle(dense, tracks, found, config) if found.motions else []
+        sure = [choices[k] for k in trusted(choices, config.joint.min_confidence)]
+        D = displacements([c.motion for c in sure], count)
+        spins = find_spins(dense, search.left_by(D), tracks.noise_m, config.explain, config.segment)
+        choices = [*(sure if spins else choices), *(spin.choice for spin in spins)]
+        require_motion(choices, tracks, config.segment)
         motions = [c.motion for c in choices]
     with clock.stage("labels", 0.6):
-        D = displacements(motions, count)
+        D = displacements(motions[: len(motions) - len(spins)], count)
         labels = label_parts(dense, D, tracks.noise_m, config.label, config.explain, belief)
+        for k, spin in enumerate(spins, len(D)):
+            labels[spin.own & (labels == 0)] = k
         labels = keep_object(dense, labels, config.mask)
         joints = joints_of(choices, dense, labels)
         full = view.whole(upsample_labels(view.window, dense, labels))
@@ -126,7 +133,7 @@ def settle(dense: DenseWindow, tracks: Tracks, found: Found, config: Config) -> 
         choices = refine_all(dense, labels, found.motions, tracks, found.part_of_track, config.joint)
         motions = [c.motion for c in choices]
         useful = needed(coarse, rough, motions, tracks.noise_m, config.explain)
-        keep = [k for k in trusted(choices, config.joint.min_confidence) if k in useful] or [0]
+        keep = [k for k in trusted(choices, config.joint.min_confidence) or [0] if k in useful] or [0]
         if len(keep) < len(choices):
             found = found.only(keep, motions)
             continue

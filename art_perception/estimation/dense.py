@@ -59,7 +59,7 @@ class DenseWindow:
     def world_points(self) -> np.ndarray:
         """Points (T, h, w, 3) float32 in the fixed frame."""
         R, t = self.T_world_camera[:, :3, :3], self.T_world_camera[:, :3, 3]
-        moved = np.einsum("tij,thwj->thwi", R.astype(np.float32), self.points, optimize=True)
+        moved = np.einsum("tij,thwj->thwi", R.astype(np.float32), self.points)
         return moved + t[:, None, None].astype(np.float32)
 
     def clouds(self, own: np.ndarray, T_parent_camera: np.ndarray) -> list[np.ndarray]:

@@ -27,7 +27,7 @@ class Motion:
         q: (T,) joint values, rad or m, zero in frame 0.
         parent: index of the parent motion, -1 for the static body.
         covariance: (6, 6) of [axis rotation (3), origin shift (3)], or None before a fit.
-        source: what proposed it: ``tracks``, ``planes`` or ``network``.
+        source: what proposed it: ``tracks``, ``planes``, ``network`` or ``spin``.
     """
 
     type: JointType

@@ -191,6 +191,13 @@ class PartSearch:
         """What nothing that was found explains."""
         return self.changed.subset(np.isinf(self.cost))
 
+    def left_by(self, displacements: np.ndarray) -> Surface:
+        """What none of the displacements (K, T, 4, 4) explains."""
+        left = self.changed
+        for D in displacements:
+            left = left.subset(explain(self.coarse, left, D, self.test).refuted > self.test.max_refuted)
+        return left
+
     def _explained_tracks(self, D: np.ndarray) -> np.ndarray:
         refuted = explain(self.dense, self.sightings, D, self.test).refuted
         return _per_track(refuted, self.track_of_sighting, len(self.tracks.points)) <= self.test.max_refuted
@@ -410,13 +417,13 @@ def as_good(
     return [(v.refuted <= test.max_refuted) & (v.cost < most) for v in verdicts]
 
 
-def require_motion(found: Found, tracks: Tracks, config: SegmentConfig) -> None:
-    """Raise when no joint was found.
+def require_motion(found: Sequence[object], tracks: Tracks, config: SegmentConfig) -> None:
+    """Raise when no joint was ``found``.
 
     Raises:
         MotionError: with the largest motion seen and what is needed.
     """
-    if found.motions:
+    if found:
         return
     if len(tracks.points) == 0:
         raise MotionError("no surface point could be followed: check exposure, depth alignment and the object mask")

@@ -203,13 +203,13 @@ def confidence(choice: Choice) -> float:
 
 
 def trusted(choices: list[Choice], least: float) -> list[int]:
-    """Indices of the joints worth reporting: ``least`` confident or more, on a trusted parent; else the first."""
+    """Indices of the joints worth reporting: ``least`` confident or more, on a trusted parent."""
     keep: list[int] = []
     for k, choice in enumerate(choices):
         motion = choice.motion
         if confidence(choice) >= least and (motion.parent < 0 or motion.parent in keep):
             keep.append(k)
-    return keep or [0]
+    return keep
 
 
 def joints_of(choices: list[Choice], dense: DenseWindow, labels: np.ndarray) -> list[Joint]:

@@ -122,7 +122,7 @@ def unrefined(window: Window, ids: np.ndarray, config: Config) -> tuple[Predicti
     search = _Search(dense, tracks, config.segment, config.joint, config.label, config.explain)
     usable = dense.object_pixels(search.rest.points)
     hints, belief = propose(dense, flows, tracks, usable, config.network, config.flow)
-    require_motion(search.run(hints), tracks, config.segment)
+    require_motion(search.run(hints).motions, tracks, config.segment)
     motions = search.kept
     D = displacements(motions, len(dense.depth_m))
     labels = label_parts(dense, D, tracks.noise_m, config.label, config.explain, belief)

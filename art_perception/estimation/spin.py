@@ -1,0 +1,244 @@
+"""Parts that turn in place: a cap, a lens, a dial fills the same space at every angle, only its appearance turns.
+
+No depth image contradicts that they stand still, so the search for parts cannot find them. Where brightness changes
+that nothing explains, surfaces of revolution tell the axis (:mod:`art_perception.geometry.slippage`), and the looks of
+their rings, all together, tell the angle in every frame (:mod:`art_perception.estimation.unroll`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from scipy.ndimage import distance_transform_edt, gaussian_filter, label
+
+from art_perception.estimation.align import Fit
+from art_perception.estimation.dense import DenseWindow
+from art_perception.estimation.explain import ExplainConfig, Surface, explain, surface_of
+from art_perception.estimation.joint_fit import Motion
+from art_perception.estimation.segment import SegmentConfig
+from art_perception.estimation.select import Choice
+from art_perception.estimation.unroll import Register, Rings, backfit, placed, returned, unexplained, unroll
+from art_perception.geometry.cells import occupied_cells
+from art_perception.geometry.screw import line_distance
+from art_perception.geometry.slippage import Revolution, revolutions
+from art_perception.types import JointType
+
+_FEW = 40  # points whose brightness nothing explains: fewer are noise
+_SEEDS = 40
+_CELL_PX = 2.0
+_VOTES = 12  # seeds and reaches that must see an axis
+_CANDIDATES = 3  # axes that are tried
+_AROUND = 10.0  # cells around its seeds in which an axis' part is looked for
+_STEP_DEG = 15.0  # from one frame to the next, at most
+_RINGS = 4  # at least
+_ROUNDS = 4
+_PART = 0.15  # of what the best rings gain by turning: rings that gain as much turn as well
+_LEAST = 0.1  # nats per sample that turning must explain better than turning the other way
+_TIMES = 1.6  # and so many times as much
+_EVEN = 0.4  # of the mean that turning explains along the circumference, explained by half of it at least
+_ALIKE = 0.15  # of the turn: what halves of the rings may differ by
+_SAMPLES = 100  # that are as good as one, their errors being alike
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spin:
+    """A part that turns in place.
+
+    Attributes:
+        choice: its joint, with the covariance of the axis and how much likelier this turn is than the opposite one.
+        own: (T, h, w) bool, its pixels.
+    """
+
+    choice: Choice
+    own: np.ndarray
+
+    @property
+    def motion(self) -> Motion:
+        """Of the joint."""
+        return self.choice.motion
+
+
+def find_spins(
+    dense: DenseWindow, changed: Surface, noise_m: float, test: ExplainConfig, config: SegmentConfig
+) -> list[Spin]:
+    """Parts that turn in place.
+
+    Args:
+        dense: the window.
+        changed: surface that looks different in other frames, and that no joint explains.
+        noise_m: depth noise at the window's median depth.
+        test: how it is judged whether depth alone refutes that something stands still.
+        config: how much a joint must turn to be worth reporting.
+    """
+    blind = replace(test, brightness_cost=0.0)
+    still = np.broadcast_to(np.eye(4), (len(dense.depth_m), 4, 4))
+    plain = changed.subset(explain(dense, changed, still, blind).refuted <= test.max_refuted)
+    if len(plain.frame) < _FEW:
+        return []
+    frames = np.arange(0, len(dense.depth_m), 3)
+    surface = surface_of(dense, noise_m, frames)
+    cell = _CELL_PX * float(np.median(dense.depth_m[dense.usable])) / dense.K[0, 0]
+    points, normals = _smoothed(dense, surface, cell)
+    rng = np.random.default_rng(config.seed)
+    seeds = plain.points[rng.permutation(len(plain.points))[:_SEEDS]].astype(float)
+    found: list[Spin] = []
+    for line in revolutions(points, normals, seeds, cell)[:_CANDIDATES]:
+        if len(line.seeds) < _VOTES or any(_near(line, spin.motion, cell) for spin in found):
+            continue
+        spin = _spin(dense, line, _own_points(plain.points, seeds[line.seeds], _AROUND * cell), cell)
+        if spin is not None and np.ptp(spin.motion.q) >= np.deg2rad(config.min_rotation_deg):
+            found.append(spin)
+    return found
+
+
+def _smoothed(dense: DenseWindow, surface: Surface, cell: float) -> tuple[np.ndarray, np.ndarray]:
+    """Mean points and normals (n, 3) of the cells of edge ``cell`` in which the surface is one."""
+    R = dense.T_world_camera[surface.frame, :3, :3]
+    flat = dense.normals.reshape(len(dense.normals), -1, 3)
+    normals = np.einsum("nij,nj->ni", R, flat[surface.frame, surface.pixel])
+    known = normals.any(-1)
+    index = occupied_cells(surface.points[known].astype(float), cell)[1]
+    count = np.bincount(index)
+    mean = [np.bincount(index, surface.points[known, i]) / count for i in range(3)]
+    facing = np.stack([np.bincount(index, normals[known, i]) / count for i in range(3)], -1)
+    length = np.linalg.norm(facing, axis=-1)
+    good = (count > 2) & (length > 0.9)
+    return np.stack(mean, -1)[good], facing[good] / length[good, None]
+
+
+def _near(line: Revolution, motion: Motion, cell: float) -> bool:
+    return float(line_distance(line.origin, motion.origin, motion.axis)) < _AROUND * cell
+
+
+def _own_points(points: np.ndarray, seeds: np.ndarray, reach: float) -> np.ndarray:
+    """The points (n, 3) within ``reach`` of one of the seeds (s, 3)."""
+    gap = np.linalg.norm(points[:, None] - np.unique(seeds, axis=0), axis=-1)
+    return points[gap.min(1) < reach]
+
+
+def _spin(dense: DenseWindow, line: Revolution, points: np.ndarray, cell: float) -> Spin | None:
+    """The part that turns about ``line``, around what changes its looks, ``points`` (n, 3); None when nothing turns."""
+    radius = 1.2 * float(np.quantile(line_distance(points, line.origin, line.axis), 0.9)) + 2 * cell
+    low, high = np.quantile((points - line.origin) @ line.axis, [0.05, 0.95])
+    margin = 0.3 * (high - low) + 4 * cell
+    rings = unroll(dense, dense.usable, line.axis, line.origin, radius, np.array([low - margin, high + margin]))
+    turn = _turn(rings)
+    if turn is None or not _all_around(rings, turn) or not _twice(rings, turn):
+        return None
+    C = np.diag([line.axis_std_rad**2 / 2] * 3 + [line.origin_std_m**2 / 2] * 3)
+    angle = turn.q * 2 * np.pi / rings.pieces
+    motion = Motion(JointType.REVOLUTE, line.axis, line.origin, angle, covariance=C, source="spin")
+    fit = Fit(motion, -turn.margin, float(rings.weight[:, turn.keep].sum() / _SAMPLES))
+    return Spin(Choice(fit, turn.margin), _pixels(rings, turn.keep))
+
+
+class _Turn(NamedTuple):
+    """By how many pieces (T,) which rings (R,) have turned, and how much likelier that is than the opposite."""
+
+    q: np.ndarray
+    keep: np.ndarray
+    margin: float
+
+
+def _turn(rings: Rings) -> _Turn | None:
+    """Find by turns which rings turn and by how much; None when none do, or might as well the other way."""
+    keep = np.ones(len(rings.place), bool)
+    for _ in range(_ROUNDS):
+        if keep.sum() < _RINGS:
+            return None
+        q = _followed(*rings.only(keep), rings.viewer)
+        gain, mirrored, samples = _gains(rings, q)
+        score = _pooled(rings, gain - mirrored, samples)
+        before, keep = keep, _connected(rings, score > _PART * np.quantile(score[keep], 0.9), gain - mirrored)
+        turned, other = gain[keep].sum(), mirrored[keep].sum()
+        if turned < max(other + _LEAST * samples[keep].sum(), _TIMES * other):
+            return None
+        if (keep == before).all():
+            break
+    return _Turn(q, keep, float((turned - other) / _SAMPLES))
+
+
+def _all_around(rings: Rings, turn: _Turn) -> bool:
+    """Whether turning explains looks all around the part, not of one spot only, as of a shadow that wanders over it."""
+    value, weight = rings.only(turn.keep)
+    fixed = [np.zeros(len(turn.q)), rings.viewer]
+    before, after = (backfit(value, weight, paths)[1] for paths in (fixed, [*fixed, turn.q]))
+    noise = unexplained(weight, after) / weight.sum((0, 2))
+    better = returned(weight * (before**2 - after**2) / noise[:, None], turn.q).sum((0, 1))
+    seen = returned(weight, turn.q).sum((0, 1))
+    known = seen > 0.1 * seen.max()
+    rate = np.maximum(better[known], 0) / seen[known]
+    return bool(np.median(rate) > _EVEN * rate.mean())
+
+
+def _twice(rings: Rings, turn: _Turn) -> bool:
+    """Whether each half of the rings turns alike by itself."""
+    own = np.flatnonzero(turn.keep)
+    halves = [_followed(*rings.only(half), rings.viewer) for half in (own[::2], own[1::2])]
+    return all(np.abs(q - turn.q).mean() < _ALIKE * np.ptp(turn.q) for q in halves)
+
+
+def _followed(value: np.ndarray, weight: np.ndarray, viewer: np.ndarray) -> np.ndarray:
+    """By how many pieces (T,) the rings have turned: frame after frame first, then against all frames."""
+    frames, pieces = len(value), value.shape[2]
+    step = pieces * _STEP_DEG / 360
+    samples = weight.sum((0, 2))
+    fixed = [np.zeros(frames), viewer]
+    parts, left = backfit(value, weight, fixed)
+    trust = samples / unexplained(weight, left)
+    q = np.zeros(frames)
+    register = Register(left, weight)
+    total, seen = left[0] * weight[0], weight[0].copy()
+    for t in range(1, frames):
+        q[t] = register(total / (seen + 1), trust, q[t - 1 : t], step, slice(t, t + 1))[0]
+        back = (np.arange(pieces) + round(q[t])) % pieces
+        total += (left[t] * weight[t])[:, back]
+        seen += weight[t][:, back]
+    parts = [*parts, np.zeros_like(parts[0])]
+    for _ in range(8):
+        parts, left = backfit(value, weight, [*fixed, q], parts, rounds=3)
+        trust = samples / unexplained(weight, left)
+        q = Register(left + placed(parts[2], q), weight)(parts[2], trust, q, step, slice(None))
+    return q - q[0]
+
+
+def _gains(rings: Rings, q: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Log likelihood ratios (R,) of turning by ``q``, and by minus ``q``, against not turning; the samples (R,)."""
+    fixed = [np.zeros(len(q)), rings.viewer]
+    none, own, other = (
+        unexplained(rings.weight, backfit(rings.value, rings.weight, paths)[1])
+        for paths in (fixed, [*fixed, q], [*fixed, -q])
+    )
+    samples = rings.weight.sum((0, 2))
+    return 0.5 * samples * np.log(none / own), 0.5 * samples * np.log(none / other), samples
+
+
+def _pooled(rings: Rings, gain: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """Gain per sample (R,), averaged over neighbouring rings."""
+    at = tuple(rings.place.T)
+    total, count = np.zeros((2, *(rings.place.max(0) + 1)))
+    total[at], count[at] = gain, samples
+    total, count = (gaussian_filter(image, 1.2, mode="constant") for image in (total, count))
+    return (total / np.maximum(count, 1e-9))[at]
+
+
+def _connected(rings: Rings, keep: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """Of the rings to ``keep`` (R,), those that hang together and gain most."""
+    image = np.zeros(rings.place.max(0) + 1, bool)
+    image[tuple(rings.place[keep].T)] = True
+    component = label(image, np.ones((3, 3)))[0][tuple(rings.place.T)]
+    return component == np.bincount(component, gain * keep)[1:].argmax() + 1
+
+
+def _pixels(rings: Rings, keep: np.ndarray) -> np.ndarray:
+    """Pixels (T, h, w) of the rings to ``keep``, and of those that were never judged but lie nearest to them."""
+    shape = rings.cell.reshape(-1, 2).max(0) + 1
+    judged = np.zeros(shape, bool)
+    part = np.zeros(shape, bool)
+    judged[tuple(rings.place.T)] = True
+    part[tuple(rings.place[keep].T)] = True
+    nearest = distance_transform_edt(~judged, return_distances=False, return_indices=True)
+    part = part[tuple(nearest)]
+    return part[rings.cell[..., 0], rings.cell[..., 1]] & (rings.cell[..., 0] >= 0)
