@@ -21,7 +21,7 @@ from art_perception.estimation.mask import MaskConfig, keep_object
 from art_perception.estimation.parts import Found, PartSearch, displacements, needed, require_motion
 from art_perception.estimation.segment import SegmentConfig
 from art_perception.estimation.select import Choice, joints_of, refine_all, trusted
-from art_perception.estimation.spin import find_spins
+from art_perception.estimation.spin import find_spins, joined
 from art_perception.estimation.tracking import TrackingConfig
 from art_perception.estimation.unite import united
 from art_perception.estimation.window import WindowConfig
@@ -109,14 +109,14 @@ def estimate_motion(window: Window, config: Config, clock: Clock) -> PartMotion:
         sure = [choices[k] for k in trusted(choices, config.joint.min_confidence)]
         D = displacements([c.motion for c in sure], count)
         spins = find_spins(dense, search.left_by(D), tracks.noise_m, config.explain, config.segment)
-        choices = [*(sure if spins else choices), *(spin.choice for spin in spins)]
+        choices, follows = joined(sure if spins else choices, spins)
         require_motion(choices, tracks, config.segment)
         motions = [c.motion for c in choices]
     with clock.stage("labels", 0.6):
-        D = displacements(motions[: len(motions) - len(spins)], count)
+        D = displacements([m for m in motions if m.source != "spin"], count)
         labels = label_parts(dense, D, tracks.noise_m, config.label, config.explain, belief)
-        for k, spin in enumerate(spins, len(D)):
-            labels[spin.own & (labels == 0)] = k
+        for spin, k in zip(spins, follows, strict=True):
+            labels[spin.own & (labels == 0)] = k + 1
         labels = keep_object(dense, labels, config.mask)
         joints = joints_of(choices, dense, labels)
         full = view.whole(upsample_labels(view.window, dense, labels))

@@ -11,12 +11,13 @@ from clip_tools import NOISE_M, clip_of
 from art_perception.data.assembly import SLIDE, TURN, Mover, Y, Z, assemble, at, shifted
 from art_perception.data.model import Material
 from art_perception.data.shapes import box, cylinder, lathe
+from art_perception.estimation.align import Fit
 from art_perception.estimation.dense import densify
 from art_perception.estimation.explain import ExplainConfig, explain, surface_of
 from art_perception.estimation.joint_fit import Motion
 from art_perception.estimation.segment import SegmentConfig
-from art_perception.estimation.select import VALID, confidence
-from art_perception.estimation.spin import find_spins
+from art_perception.estimation.select import VALID, Choice, confidence
+from art_perception.estimation.spin import Spin, find_spins, joined
 from art_perception.geometry.screw import line_distance
 
 BODY = lathe(np.array([[0, 0], [0.12, 0], [0.12, 0.2], [0.08, 0.24], [0.08, 0.26], [0, 0.26]]), segments=48)
@@ -69,3 +70,16 @@ def test_a_plain_lid_that_turns_is_not():
 def test_a_grained_lid_that_stands_is_not_even_if_all_of_it_is_under_suspicion(seed: int):
     spins, _ = spins_of(replace(WOOD, gloss=0.6), False, seed, everything=True)
     assert not spins
+
+
+def choice_of(axis: np.ndarray, q: np.ndarray, margin: float = 9.0) -> Choice:
+    return Choice(Fit(Motion(TURN, axis, np.zeros(3), q), 0.0, 1.0), margin)
+
+
+def test_what_turns_in_step_with_a_known_joint_is_a_piece_of_its_part():
+    q, nothing = np.linspace(0, 1.2, 9), np.zeros((9, 1, 1), bool)
+    lever, door = choice_of(Z, q), choice_of(Y, 0.5 * q)
+    drum, dial, spoke = (Spin(choice_of(axis, values), nothing) for axis, values in ((-Z, -q), (Z, 0.5 * q), (Y, q)))
+    together, follows = joined([door, lever], [drum, dial, spoke])
+    assert together == [door, lever, dial.choice, spoke.choice]
+    assert follows == [1, 2, 3]

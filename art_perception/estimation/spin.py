@@ -17,6 +17,7 @@ from art_perception.estimation.align import Fit
 from art_perception.estimation.dense import DenseWindow
 from art_perception.estimation.explain import ExplainConfig, Surface, explain, surface_of
 from art_perception.estimation.joint_fit import Motion
+from art_perception.estimation.parts import coaxial
 from art_perception.estimation.segment import SegmentConfig
 from art_perception.estimation.select import Choice
 from art_perception.estimation.unroll import Register, Rings, backfit, placed, returned, unexplained, unroll
@@ -91,6 +92,27 @@ def find_spins(
         if spin is not None and np.ptp(spin.motion.q) >= np.deg2rad(config.min_rotation_deg):
             found.append(spin)
     return found
+
+
+def joined(choices: list[Choice], spins: list[Spin]) -> tuple[list[Choice], list[int]]:
+    """The joints with those of the spins, and which of them each spin's pixels follow.
+
+    What turns in step about the axis of a joint that is known is a piece of its part: the drum below a lever.
+    """
+    out, follows = list(choices), []
+    for spin in spins:
+        same = (k for k, choice in enumerate(choices) if _in_step(spin.motion, choice.motion))
+        follows.append(next(same, len(out)))
+        if follows[-1] == len(out):
+            out.append(spin.choice)
+    return out, follows
+
+
+def _in_step(spin: Motion, motion: Motion) -> bool:
+    if motion.parent >= 0 or not coaxial(spin, motion):
+        return False
+    gap = spin.q - np.sign(spin.axis @ motion.axis) * motion.q
+    return bool(np.abs(gap).mean() < _ALIKE * np.ptp(motion.q))
 
 
 def _smoothed(dense: DenseWindow, surface: Surface, cell: float) -> tuple[np.ndarray, np.ndarray]:
