@@ -107,8 +107,7 @@ def estimate_motion(window: Window, config: Config, clock: Clock) -> PartMotion:
     with clock.stage("joints", 0.4):
         choices = settle(dense, tracks, found, config) if found.motions else []
         sure = [choices[k] for k in trusted(choices, config.joint.min_confidence)]
-        D = displacements([c.motion for c in sure], count)
-        spins = find_spins(dense, search.left_by(D), tracks.noise_m, config.explain, config.segment)
+        spins = find_spins(dense, search.changed, sure, tracks.noise_m, config.explain, config.segment)
         choices, follows = joined(sure if spins else choices, spins)
         require_motion(choices, tracks, config.segment)
         motions = [c.motion for c in choices]

@@ -78,7 +78,7 @@ class Joint:
         valid: whether the estimate is good enough to act on.
         confidence: probability in [0, 1] that type, axis (5 deg) and position (5 cm) are right.
         axis_std_rad, origin_std_m: one-sigma uncertainty from the fit's covariance.
-        proposed_by: what first suggested it: ``network``, ``tracks``, ``planes``, ``spin`` or ``prior``; empty for truth.
+        proposed_by: what first suggested it: ``network``, ``tracks``, ``planes``, ``spin``, ``prior``; empty for truth.
     """
 
     name: str

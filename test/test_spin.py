@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from clip_tools import NOISE_M, clip_of
+from clip_tools import NOISE_M, Clip, clip_of
 
 from art_perception.data.assembly import SLIDE, TURN, Mover, Y, Z, assemble, at, shifted
 from art_perception.data.model import Material
 from art_perception.data.shapes import box, cylinder, lathe
 from art_perception.estimation.align import Fit
-from art_perception.estimation.dense import densify
-from art_perception.estimation.explain import ExplainConfig, explain, surface_of
+from art_perception.estimation.dense import DenseWindow, densify
+from art_perception.estimation.explain import ExplainConfig, Surface, explain, surface_of
 from art_perception.estimation.joint_fit import Motion
 from art_perception.estimation.segment import SegmentConfig
 from art_perception.estimation.select import VALID, Choice, confidence
@@ -26,18 +27,28 @@ WOOD = Material((0.6, 0.4, 0.2), "wood", 0.3, 0.9)
 PLAIN = Material((0.5, 0.5, 0.5))
 
 
-def spins_of(cap: Material, turns: bool, seed: int, everything: bool = False):
-    """Spins in a clip of a jar whose lid turns, or of one that stands beside a moving box, and its truth."""
+def seen(cap: Material, turns: bool, seed: int) -> tuple[Clip, DenseWindow, Surface]:
+    """A jar whose lid turns, or one beside a moving box; and all its surface."""
     lid = Mover(CAP, TURN, Z, at(0, 0, 0.3), 1.5)
     crate = Mover(box((-0.1, 0.2, 0), (0.1, 0.3, 0.1)), SLIDE, Y, at(0, 0.2, 0), 0.2)
     base, mover = ([BODY], lid) if turns else ([BODY, CAP], crate)
     clip = clip_of(assemble("jar", base, [mover], [PLAIN, cap]), seed)
     dense = densify(clip.window, 320)
-    surface = surface_of(dense, NOISE_M, np.arange(0, len(dense.depth_m), 2))
+    return clip, dense, surface_of(dense, NOISE_M, np.arange(0, len(dense.depth_m), 2))
+
+
+def changed_of(dense: DenseWindow, surface: Surface) -> Surface:
     still = np.broadcast_to(np.eye(4), (len(dense.depth_m), 4, 4))
-    changed = explain(dense, surface, still, ExplainConfig()).refuted > ExplainConfig().max_refuted
-    pick = np.ones(len(changed), bool) if everything else changed
-    return find_spins(dense, surface.subset(pick), NOISE_M, ExplainConfig(), SegmentConfig()), clip
+    return surface.subset(explain(dense, surface, still, ExplainConfig()).refuted > ExplainConfig().max_refuted)
+
+
+def spins_in(dense: DenseWindow, changed: Surface, known: Sequence[Choice] = ()) -> list[Spin]:
+    return find_spins(dense, changed, list(known), NOISE_M, ExplainConfig(), SegmentConfig())
+
+
+def overlap(clip: Clip, spin: Spin) -> float:
+    part, own = clip.part, spin.own[:, ::2, ::2]
+    return float((part & own).sum() / (part | own & clip.dense.usable).sum())
 
 
 def error_of(motion: Motion, truth: Motion) -> np.ndarray:
@@ -47,29 +58,37 @@ def error_of(motion: Motion, truth: Motion) -> np.ndarray:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_grained_lid_that_turns_is_found(seed: int):
-    spins, clip = spins_of(WOOD, True, seed)
+    clip, dense, surface = seen(WOOD, True, seed)
     truth = clip.truth
-    assert len(spins) == 1
-    motion = spins[0].motion
-    assert abs(motion.axis @ truth.axis) > np.cos(np.deg2rad(2))
-    assert line_distance(motion.origin, truth.origin, truth.axis) < 0.005
+    (spin,) = spins_in(dense, changed_of(dense, surface))
+    assert abs(spin.motion.axis @ truth.axis) > np.cos(np.deg2rad(2))
+    assert line_distance(spin.motion.origin, truth.origin, truth.axis) < 0.005
     assert np.ptp(truth.q) > np.deg2rad(60)
-    assert error_of(motion, truth).mean() < 5
-    assert confidence(spins[0].choice) > VALID
-    part, own = clip.part, spins[0].own[:, ::2, ::2]
-    assert (part & own).sum() > 0.7 * (part | own & clip.dense.usable).sum()
+    assert error_of(spin.motion, truth).mean() < 5
+    assert confidence(spin.choice) > VALID
+    assert overlap(clip, spin) > 0.7
+
+
+def test_a_lid_is_a_piece_of_what_turns_as_it_does_and_of_nothing_else():
+    clip, dense, surface = seen(WOOD, True, 1)
+    lever = Choice(Fit(clip.truth, 0.0, 1.0), 9.0)
+    (piece,) = spins_in(dense, changed_of(dense, surface), [lever])
+    assert piece.choice is lever
+    assert overlap(clip, piece) > 0.7
+    other = Choice(Fit(replace(clip.truth, q=-clip.truth.q), 0.0, 1.0), 9.0)
+    assert all(spin.choice is not other for spin in spins_in(dense, changed_of(dense, surface), [other]))
 
 
 def test_a_plain_lid_that_turns_is_not():
     """Nothing shows it: better no joint than a guess."""
-    spins, _ = spins_of(replace(PLAIN, gloss=0.6), True, 0)
-    assert not spins
+    _, dense, surface = seen(replace(PLAIN, gloss=0.6), True, 0)
+    assert not spins_in(dense, changed_of(dense, surface))
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_grained_lid_that_stands_is_not_even_if_all_of_it_is_under_suspicion(seed: int):
-    spins, _ = spins_of(replace(WOOD, gloss=0.6), False, seed, everything=True)
-    assert not spins
+    _, dense, surface = seen(replace(WOOD, gloss=0.6), False, seed)
+    assert not spins_in(dense, surface)
 
 
 def choice_of(axis: np.ndarray, q: np.ndarray, margin: float = 9.0) -> Choice:

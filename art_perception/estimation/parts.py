@@ -191,13 +191,6 @@ class PartSearch:
         """What nothing that was found explains."""
         return self.changed.subset(np.isinf(self.cost))
 
-    def left_by(self, displacements: np.ndarray) -> Surface:
-        """What none of the displacements (K, T, 4, 4) explains."""
-        left = self.changed
-        for D in displacements:
-            left = left.subset(explain(self.coarse, left, D, self.test).refuted > self.test.max_refuted)
-        return left
-
     def _explained_tracks(self, D: np.ndarray) -> np.ndarray:
         refuted = explain(self.dense, self.sightings, D, self.test).refuted
         return _per_track(refuted, self.track_of_sighting, len(self.tracks.points)) <= self.test.max_refuted

@@ -17,7 +17,7 @@ from art_perception.estimation.align import Fit
 from art_perception.estimation.dense import DenseWindow
 from art_perception.estimation.explain import ExplainConfig, Surface, explain, surface_of
 from art_perception.estimation.joint_fit import Motion
-from art_perception.estimation.parts import coaxial
+from art_perception.estimation.parts import coaxial, displacements
 from art_perception.estimation.segment import SegmentConfig
 from art_perception.estimation.select import Choice
 from art_perception.estimation.unroll import Register, Rings, backfit, placed, returned, unexplained, unroll
@@ -38,6 +38,8 @@ _ROUNDS = 4
 _PART = 0.15  # of what the best rings gain by turning: rings that gain as much turn as well
 _LEAST = 0.1  # nats per sample that turning must explain better than turning the other way
 _TIMES = 1.6  # and so many times as much
+_SURELY = 3.0  # or so many times, where a part is known to turn, whose shadow turns with it
+_PLAIN = 0.06  # of what looks different, so much that depth does not refute: less, and no part of it turns in place
 _EVEN = 0.4  # of the mean that turning explains along the circumference, explained by half of it at least
 _ALIKE = 0.15  # of the turn: what halves of the rings may differ by
 _SAMPLES = 100  # that are as good as one, their errors being alike
@@ -62,36 +64,64 @@ class Spin:
 
 
 def find_spins(
-    dense: DenseWindow, changed: Surface, noise_m: float, test: ExplainConfig, config: SegmentConfig
+    dense: DenseWindow,
+    changed: Surface,
+    known: list[Choice],
+    noise_m: float,
+    test: ExplainConfig,
+    config: SegmentConfig,
 ) -> list[Spin]:
-    """Parts that turn in place.
+    """Parts that turn in place, and such pieces of parts whose joint is known.
 
     Args:
         dense: the window.
-        changed: surface that looks different in other frames, and that no joint explains.
+        changed: surface that looks different in other frames.
+        known: joints that explain some of it, parents first.
         noise_m: depth noise at the window's median depth.
         test: how it is judged whether depth alone refutes that something stands still.
         config: how much a joint must turn to be worth reporting.
     """
     blind = replace(test, brightness_cost=0.0)
-    still = np.broadcast_to(np.eye(4), (len(dense.depth_m), 4, 4))
-    plain = changed.subset(explain(dense, changed, still, blind).refuted <= test.max_refuted)
-    if len(plain.frame) < _FEW:
-        return []
-    frames = np.arange(0, len(dense.depth_m), 3)
-    surface = surface_of(dense, noise_m, frames)
+    D = displacements([choice.motion for choice in known], len(dense.depth_m))
+    plain = changed.subset(explain(dense, changed, D[0], blind).refuted <= test.max_refuted)
     cell = _CELL_PX * float(np.median(dense.depth_m[dense.usable])) / dense.K[0, 0]
-    points, normals = _smoothed(dense, surface, cell)
-    rng = np.random.default_rng(config.seed)
-    seeds = plain.points[rng.permutation(len(plain.points))[:_SEEDS]].astype(float)
-    found: list[Spin] = []
-    for line in revolutions(points, normals, seeds, cell)[:_CANDIDATES]:
-        if len(line.seeds) < _VOTES or any(_near(line, spin.motion, cell) for spin in found):
+    few = max(_FEW, _PLAIN * len(changed.frame))
+    pieces = []
+    for choice, moved in zip(known, D[1:], strict=True):
+        explained = explain(dense, plain, moved, test).refuted <= test.max_refuted
+        if explained.sum() > few and choice.motion.type is JointType.REVOLUTE and choice.motion.parent < 0:
+            pieces.append(_piece(dense, choice, plain.points[explained].astype(float), cell))
+        plain = plain.subset(~explained)
+    found = [piece for piece in pieces if piece is not None]
+    for line, points in _lines(dense, plain.points.astype(float), noise_m, cell, np.random.default_rng(config.seed)):
+        if any(_near(line, spin.motion, cell) for spin in found):
             continue
-        spin = _spin(dense, line, _own_points(plain.points, seeds[line.seeds], _AROUND * cell), cell)
+        spin = _spin(dense, line, points, cell)
         if spin is not None and np.ptp(spin.motion.q) >= np.deg2rad(config.min_rotation_deg):
             found.append(spin)
     return found
+
+
+def _piece(dense: DenseWindow, choice: Choice, points: np.ndarray, cell: float) -> Spin | None:
+    """What turns in place about a known joint, around ``points`` (n, 3) that look different; None when nothing does."""
+    motion = choice.motion
+    rings = _rings(dense, motion.axis, motion.origin, points, cell)
+    if len(rings.place) < _RINGS:
+        return None
+    turn = _turned(rings, motion.q * rings.pieces / (2 * np.pi), np.ones(len(rings.place), bool), _SURELY)
+    return None if turn is None or not _all_around(rings, turn) else Spin(choice, _pixels(rings, turn.keep))
+
+
+def _lines(
+    dense: DenseWindow, plain: np.ndarray, noise_m: float, cell: float, rng: np.random.Generator
+) -> list[tuple[Revolution, np.ndarray]]:
+    """Axes of the surface around the points ``plain`` (n, 3) that look different, and the points (m, 3) around each."""
+    if len(plain) < _FEW:
+        return []
+    points, normals = _smoothed(dense, surface_of(dense, noise_m, np.arange(0, len(dense.depth_m), 3)), cell)
+    seeds = plain[rng.permutation(len(plain))[:_SEEDS]]
+    lines = [line for line in revolutions(points, normals, seeds, cell)[:_CANDIDATES] if len(line.seeds) >= _VOTES]
+    return [(line, _own_points(plain, seeds[line.seeds], _AROUND * cell)) for line in lines]
 
 
 def joined(choices: list[Choice], spins: list[Spin]) -> tuple[list[Choice], list[int]]:
@@ -101,7 +131,7 @@ def joined(choices: list[Choice], spins: list[Spin]) -> tuple[list[Choice], list
     """
     out, follows = list(choices), []
     for spin in spins:
-        same = (k for k, choice in enumerate(choices) if _in_step(spin.motion, choice.motion))
+        same = (k for k, known in enumerate(choices) if spin.choice is known or _in_step(spin.motion, known.motion))
         follows.append(next(same, len(out)))
         if follows[-1] == len(out):
             out.append(spin.choice)
@@ -140,12 +170,17 @@ def _own_points(points: np.ndarray, seeds: np.ndarray, reach: float) -> np.ndarr
     return points[gap.min(1) < reach]
 
 
+def _rings(dense: DenseWindow, axis: np.ndarray, origin: np.ndarray, points: np.ndarray, cell: float) -> Rings:
+    """Rings about a line as far as ``points`` (n, 3) reach and somewhat further."""
+    radius = 1.2 * float(np.quantile(line_distance(points, origin, axis), 0.9)) + 2 * cell
+    low, high = np.quantile((points - origin) @ axis, [0.05, 0.95])
+    margin = 0.3 * (high - low) + 4 * cell
+    return unroll(dense, dense.usable, axis, origin, radius, np.array([low - margin, high + margin]))
+
+
 def _spin(dense: DenseWindow, line: Revolution, points: np.ndarray, cell: float) -> Spin | None:
     """The part that turns about ``line``, around what changes its looks, ``points`` (n, 3); None when nothing turns."""
-    radius = 1.2 * float(np.quantile(line_distance(points, line.origin, line.axis), 0.9)) + 2 * cell
-    low, high = np.quantile((points - line.origin) @ line.axis, [0.05, 0.95])
-    margin = 0.3 * (high - low) + 4 * cell
-    rings = unroll(dense, dense.usable, line.axis, line.origin, radius, np.array([low - margin, high + margin]))
+    rings = _rings(dense, line.axis, line.origin, points, cell)
     turn = _turn(rings)
     if turn is None or not _all_around(rings, turn) or not _twice(rings, turn):
         return None
@@ -167,18 +202,31 @@ class _Turn(NamedTuple):
 def _turn(rings: Rings) -> _Turn | None:
     """Find by turns which rings turn and by how much; None when none do, or might as well the other way."""
     keep = np.ones(len(rings.place), bool)
+    turn = None
     for _ in range(_ROUNDS):
         if keep.sum() < _RINGS:
             return None
-        q = _followed(*rings.only(keep), rings.viewer)
-        gain, mirrored, samples = _gains(rings, q)
-        score = _pooled(rings, gain - mirrored, samples)
-        before, keep = keep, _connected(rings, score > _PART * np.quantile(score[keep], 0.9), gain - mirrored)
-        turned, other = gain[keep].sum(), mirrored[keep].sum()
-        if turned < max(other + _LEAST * samples[keep].sum(), _TIMES * other):
-            return None
-        if (keep == before).all():
+        turn = _turned(rings, _followed(*rings.only(keep), rings.viewer), keep)
+        if turn is None or (turn.keep == keep).all():
             break
+        keep = turn.keep
+    return turn
+
+
+def _turned(rings: Rings, q: np.ndarray, among: np.ndarray, times: float = _TIMES) -> _Turn | None:
+    """The rings that turn by ``q`` (T,), as clearly as those ``among`` which it was found.
+
+    None when none do, or turning the other way explains them so well that this is not so many ``times`` as good.
+    """
+    gain, mirrored, samples = _gains(rings, q)
+    score = _pooled(rings, gain - mirrored, samples)
+    clear = score > _PART * np.quantile(score[among], 0.9)
+    if not clear.any():
+        return None
+    keep = _connected(rings, clear, gain - mirrored)
+    turned, other = gain[keep].sum(), mirrored[keep].sum()
+    if turned < max(other + _LEAST * samples[keep].sum(), times * other):
+        return None
     return _Turn(q, keep, float((turned - other) / _SAMPLES))
 
 
