@@ -14,6 +14,8 @@ from numpy.fft import irfft, rfft
 
 from art_perception.estimation.dense import DenseWindow
 
+Pixels = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Frame, row and column (n,) of pixels."""
 _EDGE_PX = 2.0  # of a ring's cross-section, and of its pieces
 _PIECES = (48, 128)  # around a ring, at least and at most
 _LEVEL = 0.35  # cosine from which on a surface faces the viewer enough for its brightness to tell
@@ -62,36 +64,49 @@ def unroll(
         radius: how far out the rings go, metres.
         heights: (2,) between which heights above ``origin``, metres.
     """
-    frame, v, u = np.nonzero(still)
-    R = dense.T_world_camera[:, :3, :3].astype(np.float32)[frame]
-    offset = _turned(R, dense.points[frame, v, u]) + (dense.T_world_camera[frame, :3, 3] - origin).astype(np.float32)
-    height = offset @ axis.astype(np.float32)
-    far = np.linalg.norm(offset - height[:, None] * axis.astype(np.float32), axis=-1)
-    inside = np.flatnonzero((far < radius) & (height > heights[0]) & (height < heights[1]))
-    frame, v, u, offset, height, far = (each[inside] for each in (frame, v, u, offset, height, far))
-    edge = _EDGE_PX * float(np.median(dense.depth_m[frame, v, u])) / dense.K[0, 0]
-    normals, points = dense.normals[frame, v, u], dense.points[frame, v, u]
-    tangent = np.cross(axis.astype(np.float32), offset)
-    across = np.abs((_turned(R[inside], normals) * tangent).sum(-1)) / np.maximum(far, 1e-9)
-    round_ = (across < _OBLIQUE) | (far < 2 * edge)
+    pixel, offset = _around(dense, still, axis, origin, radius, heights)
+    x, y = _across(axis)
+    along_x, along_y, height = (offset @ each.astype(np.float32) for each in (x, y, axis))
+    far = np.hypot(along_x, along_y)
+    edge = _EDGE_PX * float(np.median(dense.depth_m[pixel])) / dense.K[0, 0]
     place = np.stack([far / edge, (height - heights[0]) / edge], -1).astype(np.int16)
     cell = np.full((*still.shape, 2), -1, np.int16)
-    cell[frame, v, u] = place
-    level = -(points * normals).sum(-1) > _LEVEL * np.linalg.norm(points, axis=-1)
-    told = np.flatnonzero(round_ & level)
-    x, y = _across(axis)
+    cell[pixel] = place
+    round_ = (_obliqueness(dense, pixel, np.cross(axis, offset)) < _OBLIQUE) | (far < 2 * edge)
+    told = np.flatnonzero(round_ & _faces(dense, pixel))
     pieces = int(np.clip(2 * np.pi * radius / edge, *_PIECES))
-    piece = np.floor(np.arctan2(offset[told] @ y, offset[told] @ x) / (2 * np.pi) * pieces).astype(int) % pieces
+    per_rad = pieces / (2 * np.pi)
+    piece = np.floor(np.arctan2(along_y[told], along_x[told]) * per_rad).astype(int) % pieces
     camera = dense.T_world_camera[:, :3, 3] - origin
-    viewer = np.unwrap(np.arctan2(camera @ y, camera @ x)) / (2 * np.pi) * pieces
-    detail = dense.detail[frame[told], v[told], u[told]]
-    value, weight, kept = _collect(frame[told], place[told], piece, detail, (len(still), pieces))
+    viewer = np.unwrap(np.arctan2(camera @ y, camera @ x)) * per_rad
+    detail = dense.detail[pixel][told]
+    value, weight, kept = _collect(pixel[0][told], place[told], piece, detail, (len(still), pieces))
     return Rings(value, weight, kept, viewer - viewer[0], cell)
 
 
-def _turned(R: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """Vectors (n, 3) turned by rotations (n, 3, 3)."""
-    return (R @ vectors[..., None])[..., 0]
+def _around(
+    dense: DenseWindow, still: np.ndarray, axis: np.ndarray, origin: np.ndarray, radius: float, heights: np.ndarray
+) -> tuple[Pixels, np.ndarray]:
+    """Pixels of ``still`` near a line, and their offsets (n, 3) from ``origin``."""
+    offset = dense.world_points() - origin.astype(np.float32)
+    height = offset @ axis.astype(np.float32)
+    near = (offset * offset).sum(-1) - height * height < radius**2
+    inside = still & near & (height > heights[0]) & (height < heights[1])
+    frame, row, column = np.nonzero(inside)
+    return (frame, row, column), offset[inside]
+
+
+def _obliqueness(dense: DenseWindow, pixel: Pixels, tangent: np.ndarray) -> np.ndarray:
+    """Sine (n,) of the angle between pixels' normals and the planes across the ``tangent`` (n, 3) of their rings."""
+    R = dense.T_world_camera[:, :3, :3].astype(np.float32)[pixel[0]]
+    normals = (R @ dense.normals[pixel][..., None])[..., 0]
+    return np.abs((normals * tangent).sum(-1)) / np.maximum(np.linalg.norm(tangent, axis=-1), 1e-9)
+
+
+def _faces(dense: DenseWindow, pixel: Pixels) -> np.ndarray:
+    """Which pixels' surface (n,) faces the camera."""
+    points = dense.points[pixel]
+    return -(points * dense.normals[pixel]).sum(-1) > _LEVEL * np.linalg.norm(points, axis=-1)
 
 
 def _across(axis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
