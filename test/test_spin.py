@@ -18,7 +18,8 @@ from art_perception.estimation.explain import ExplainConfig, Surface, explain, s
 from art_perception.estimation.joint_fit import Motion
 from art_perception.estimation.segment import SegmentConfig
 from art_perception.estimation.select import VALID, Choice, confidence
-from art_perception.estimation.spin import Spin, find_spins, joined
+from art_perception.estimation.spin import Spin, _all_around, _Turn, find_spins, joined
+from art_perception.estimation.unroll import Rings, placed
 from art_perception.geometry.screw import line_distance
 
 BODY = lathe(np.array([[0, 0], [0.12, 0], [0.12, 0.2], [0.08, 0.24], [0.08, 0.26], [0, 0.26]]), segments=48)
@@ -102,3 +103,20 @@ def test_what_turns_in_step_with_a_known_joint_is_a_piece_of_its_part():
     together, follows = joined([door, lever], [drum, dial, spoke])
     assert together == [door, lever, dial.choice, spoke.choice]
     assert follows == [1, 2, 3]
+
+
+def rings_of(part: np.ndarray, q: np.ndarray, seen: int) -> Rings:
+    """Rings (R, P) of a part turned by ``q`` over a grained wall, of which ``seen`` pieces are seen."""
+    rng = np.random.default_rng(1)
+    value = placed(part, q) + rng.normal(size=part.shape) + rng.normal(0, 0.3, (len(q), *part.shape))
+    weight = np.broadcast_to(np.arange(part.shape[1]) < seen, value.shape).astype(float)
+    return Rings(value, weight, np.zeros((len(part), 2), int), np.zeros(len(q)), np.zeros((len(q), 1, 1, 2), int))
+
+
+def test_a_spot_that_wanders_and_a_sliver_of_a_surface_do_not_turn():
+    grain, q = np.random.default_rng(0).normal(size=(9, 96)), np.linspace(0, 30, 20)
+    spot = 3 * grain * (np.abs(np.arange(96) - 20) < 3)
+    turn = _Turn(q, np.ones(9, bool), 9.0)
+    assert _all_around(rings_of(grain, q, 48), turn)
+    assert not _all_around(rings_of(grain, q, 10), turn)
+    assert not _all_around(rings_of(spot, q, 48), turn)

@@ -29,7 +29,7 @@ from art_perception.types import JointType
 _FEW = 40  # points whose brightness nothing explains: fewer are noise
 _SEEDS = 40
 _CELL_PX = 2.0
-_VOTES = 12  # seeds and reaches that must see an axis
+_VOTES = 25  # seeds and reaches that must see an axis
 _CANDIDATES = 3  # axes that are tried
 _AROUND = 10.0  # cells around its seeds in which an axis' part is looked for
 _STEP_DEG = 15.0  # from one frame to the next, at most
@@ -38,11 +38,13 @@ _ROUNDS = 4
 _PART = 0.15  # of what the best rings gain by turning: rings that gain as much turn as well
 _LEAST = 0.1  # nats per sample that turning must explain better than turning the other way
 _TIMES = 1.6  # and so many times as much
+_CLEAR = 4.0  # nats, by so much at least
 _SURELY = 3.0  # or so many times, where a part is known to turn, whose shadow turns with it
 _PLAIN = 0.06  # of what looks different, so much that depth does not refute: less, and no part of it turns in place
+_ARC = 0.25  # of the circumference that is seen in half of the frames at least
 _EVEN = 0.4  # of the mean that turning explains along the circumference, explained by half of it at least
 _ALIKE = 0.15  # of the turn: what halves of the rings may differ by
-_SAMPLES = 100  # that are as good as one, their errors being alike
+_SAMPLES = 1000  # that are as good as one, their errors being alike
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -225,14 +227,17 @@ def _turned(rings: Rings, q: np.ndarray, among: np.ndarray, times: float = _TIME
         return None
     keep = _connected(rings, clear, gain - mirrored)
     turned, other = gain[keep].sum(), mirrored[keep].sum()
-    if turned < max(other + _LEAST * samples[keep].sum(), times * other):
+    margin = float(turned - other) / _SAMPLES
+    if margin < _CLEAR or turned < max(other + _LEAST * samples[keep].sum(), times * other):
         return None
-    return _Turn(q, keep, float((turned - other) / _SAMPLES))
+    return _Turn(q, keep, margin)
 
 
 def _all_around(rings: Rings, turn: _Turn) -> bool:
-    """Whether turning explains looks all around the part, not of one spot only, as of a shadow that wanders over it."""
+    """Whether much of the part is seen, and all of it looks as if turned; of a wandering shadow, only an edge does."""
     value, weight = rings.only(turn.keep)
+    if np.median(weight.any(1).mean(1)) < _ARC:
+        return False
     fixed = [np.zeros(len(turn.q)), rings.viewer]
     before, after = (backfit(value, weight, paths)[1] for paths in (fixed, [*fixed, turn.q]))
     noise = unexplained(weight, after) / weight.sum((0, 2))
