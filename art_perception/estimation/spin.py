@@ -29,7 +29,7 @@ from art_perception.types import JointType
 _FEW = 40  # points whose brightness nothing explains: fewer are noise
 _SEEDS = 40
 _CELL_PX = 2.0
-_VOTES = 25  # seeds and reaches that must see an axis
+_VOTES = 12  # seeds and reaches that must see an axis
 _CANDIDATES = 3  # axes that are tried
 _AROUND = 10.0  # cells around its seeds in which an axis' part is looked for
 _STEP_DEG = 15.0  # from one frame to the next, at most
