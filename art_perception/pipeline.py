@@ -108,11 +108,12 @@ def estimate_motion(window: Window, config: Config, clock: Clock) -> PartMotion:
         choices = settle(dense, tracks, found, config) if found.motions else []
         sure = [choices[k] for k in trusted(choices, config.joint.min_confidence)]
         spins = find_spins(dense, search.changed, sure, tracks.noise_m, config.explain, config.segment)
-        choices, follows = joined(sure if spins else choices, spins)
+        measured = sure if spins else choices
+        choices, follows = joined(measured, spins)
         require_motion(choices, tracks, config.segment)
         motions = [c.motion for c in choices]
     with clock.stage("labels", 0.6):
-        D = displacements([m for m in motions if m.source != "spin"], count)
+        D = displacements(motions[: len(measured)], count)
         labels = label_parts(dense, D, tracks.noise_m, config.label, config.explain, belief)
         for spin, k in zip(spins, follows, strict=True):
             labels[spin.own & (labels == 0)] = k + 1
@@ -132,7 +133,7 @@ def settle(dense: DenseWindow, tracks: Tracks, found: Found, config: Config) -> 
         choices = refine_all(dense, labels, found.motions, tracks, found.part_of_track, config.joint)
         motions = [c.motion for c in choices]
         useful = needed(coarse, rough, motions, tracks.noise_m, config.explain)
-        keep = [k for k in trusted(choices, config.joint.min_confidence) or [0] if k in useful] or [0]
+        keep = [k for k in trusted(choices, config.joint.min_confidence) if k in useful] or [0]
         if len(keep) < len(choices):
             found = found.only(keep, motions)
             continue

@@ -77,3 +77,10 @@ def test_line_distance_ignores_where_on_the_line_the_origin_is():
     assert np.allclose(distance, screw.line_distance(points, origin - 3 * axis, -axis))
     foot = screw.closest_on_line(points[0, 0], origin, axis)
     assert np.isclose(np.linalg.norm(points[0, 0] - foot), distance[0, 0])
+
+
+@pytest.mark.parametrize("axis", [(1.0, 0, 0), (0, -1.0, 0), (0.6, 0, 0.8), (0.36, 0.48, -0.8)])
+def test_a_frame_around_an_axis_is_right_handed(axis):
+    R = np.stack([*screw.across(unit(axis)), unit(axis)], -1)
+    assert np.allclose(R.T @ R, np.eye(3))
+    assert np.linalg.det(R) > 0

@@ -87,6 +87,13 @@ def surface_of(dense: DenseWindow, noise_m: float, frames: np.ndarray) -> Surfac
     return Surface(frame, v * dense.usable.shape[2] + u, points, dense.detail[frame, v, u], sigma, wire)
 
 
+def facing(dense: DenseWindow, surface: Surface) -> np.ndarray:
+    """Normals (n, 3) float32 of surface points, fixed frame, zero where undefined."""
+    R = dense.T_world_camera[surface.frame, :3, :3].astype(np.float32)
+    flat = dense.normals.reshape(len(dense.normals), -1, 3)
+    return np.einsum("nij,nj->ni", R, flat[surface.frame, surface.pixel])
+
+
 def undo(surface: Surface, D: np.ndarray) -> np.ndarray:
     """Points (n, 3) moved back to where they are at zero joint values, given displacements D (T, 4, 4)."""
     back = inverse(D).astype(np.float32)[surface.frame]

@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from art_perception.bounds import bounded
 from art_perception.estimation.ambiguous import continued
 from art_perception.estimation.dense import DenseWindow
-from art_perception.estimation.explain import ExplainConfig, Surface, explain, surface_of, undo
+from art_perception.estimation.explain import ExplainConfig, Surface, explain, facing, surface_of, undo
 from art_perception.estimation.stacked import cut_apart
 from art_perception.geometry.cells import occupied_cells
 from art_perception.types import UNLABELLED, RgbdFrame, Window
@@ -158,9 +158,7 @@ def _continuing(dense: DenseWindow, judged: _Judged, best: np.ndarray, k: int) -
     moves = (best == k) & judged.refuted[:, 0]
     alike = ~judged.refuted[:, 0] & ~judged.refuted[:, k] & (costs[:, k] < costs[:, 0] + _ALIKE)
     open_ = alike & ((best == 0) | (best == k))
-    R = dense.T_world_camera[surface.frame, :3, :3].astype(np.float32)
-    flat = dense.normals.reshape(len(dense.normals), -1, 3)
-    normals = np.einsum("nij,nj->ni", R, flat[surface.frame, surface.pixel])
+    normals = facing(dense, surface)
     return continued(surface.points, normals, moves, ~moves & ~open_, open_, 2 * judged.size) & (best == 0)
 
 

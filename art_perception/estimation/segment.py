@@ -17,7 +17,7 @@ from art_perception.estimation.flow import Tracks
 from art_perception.estimation.joint_fit import Motion, canonical, fit_tracks, weighted_mean
 from art_perception.geometry.lie import inverse
 from art_perception.geometry.rigid import kabsch
-from art_perception.geometry.screw import screw_of_transform
+from art_perception.geometry.screw import across, screw_of_transform
 from art_perception.types import JointType
 
 
@@ -89,10 +89,9 @@ def _increments(motion: Motion, points: np.ndarray, visible: np.ndarray, weights
 
 def _planar(motion: Motion, points: np.ndarray) -> np.ndarray:
     """Position in the plane across the axis as a complex number (N, T), so that turning is multiplication."""
-    u = np.cross(motion.axis, np.eye(3)[np.abs(motion.axis).argmin()])
-    u = u / np.linalg.norm(u)
+    u, v = across(motion.axis)
     e = points - motion.origin
-    return e @ u + 1j * (e @ np.cross(motion.axis, u))
+    return e @ u + 1j * (e @ v)
 
 
 def solve_amounts(motion: Motion, points: np.ndarray, weights: np.ndarray, rounds: int = 2) -> Motion:

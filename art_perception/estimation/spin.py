@@ -15,7 +15,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter, label
 
 from art_perception.estimation.align import Fit
 from art_perception.estimation.dense import DenseWindow
-from art_perception.estimation.explain import ExplainConfig, Surface, explain, surface_of
+from art_perception.estimation.explain import ExplainConfig, Surface, explain, facing, surface_of
 from art_perception.estimation.joint_fit import Motion
 from art_perception.estimation.parts import coaxial, displacements
 from art_perception.estimation.segment import SegmentConfig
@@ -149,17 +149,15 @@ def _in_step(spin: Motion, motion: Motion) -> bool:
 
 def _smoothed(dense: DenseWindow, surface: Surface, cell: float) -> tuple[np.ndarray, np.ndarray]:
     """Mean points and normals (n, 3) of the cells of edge ``cell`` in which the surface is one."""
-    R = dense.T_world_camera[surface.frame, :3, :3]
-    flat = dense.normals.reshape(len(dense.normals), -1, 3)
-    normals = np.einsum("nij,nj->ni", R, flat[surface.frame, surface.pixel])
+    normals = facing(dense, surface)
     known = normals.any(-1)
     index = occupied_cells(surface.points[known].astype(float), cell)[1]
     count = np.bincount(index)
     mean = [np.bincount(index, surface.points[known, i]) / count for i in range(3)]
-    facing = np.stack([np.bincount(index, normals[known, i]) / count for i in range(3)], -1)
-    length = np.linalg.norm(facing, axis=-1)
+    common = np.stack([np.bincount(index, normals[known, i]) / count for i in range(3)], -1)
+    length = np.linalg.norm(common, axis=-1)
     good = (count > 2) & (length > 0.9)
-    return np.stack(mean, -1)[good], facing[good] / length[good, None]
+    return np.stack(mean, -1)[good], common[good] / length[good, None]
 
 
 def _near(line: Revolution, motion: Motion, cell: float) -> bool:

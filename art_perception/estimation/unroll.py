@@ -13,6 +13,7 @@ import numpy as np
 from numpy.fft import irfft, rfft
 
 from art_perception.estimation.dense import DenseWindow
+from art_perception.geometry.screw import across
 
 Pixels = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Frame, row and column (n,) of pixels."""
@@ -65,7 +66,7 @@ def unroll(
         heights: (2,) between which heights above ``origin``, metres.
     """
     pixel, offset = _around(dense, still, axis, origin, radius, heights)
-    x, y = _across(axis)
+    x, y = across(axis)
     along_x, along_y, height = (offset @ each.astype(np.float32) for each in (x, y, axis))
     far = np.hypot(along_x, along_y)
     edge = _EDGE_PX * float(np.median(dense.depth_m[pixel])) / dense.K[0, 0]
@@ -107,13 +108,6 @@ def _faces(dense: DenseWindow, pixel: Pixels) -> np.ndarray:
     """Which pixels' surface (n,) faces the camera."""
     points = dense.points[pixel]
     return -(points * dense.normals[pixel]).sum(-1) > _LEVEL * np.linalg.norm(points, axis=-1)
-
-
-def _across(axis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two unit vectors that complete ``axis`` (3,) to a right-handed frame."""
-    x = np.cross(axis, np.eye(3)[np.abs(axis).argmin()])
-    x /= np.linalg.norm(x)
-    return x, np.cross(axis, x)
 
 
 def _collect(

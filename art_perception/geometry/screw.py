@@ -58,6 +58,13 @@ def closest_on_line(point: np.ndarray, origin: np.ndarray, axis: np.ndarray) -> 
     return origin + ((point - origin) @ axis) * axis
 
 
+def across(axis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two unit vectors (3,) that complete the unit ``axis`` (3,) to a right-handed frame: u, v, axis."""
+    u = np.cross(axis, np.eye(3)[np.abs(axis).argmin()])
+    u = u / np.linalg.norm(u)
+    return u, np.cross(axis, u)
+
+
 def on_one_line(axis: np.ndarray, origin: np.ndarray, other_axis: np.ndarray, other_origin: np.ndarray) -> bool:
     """Whether two lines are one as far as rough estimates tell, where the second passes ``other_origin`` (3,)."""
     near = float(line_distance(other_origin, origin, axis)) <= _ONE_LINE_M

@@ -11,6 +11,7 @@ import numpy as np
 from art_perception.geometry.camera import project
 from art_perception.geometry.kinematics import chain_of, displacements, with_base
 from art_perception.geometry.lie import inverse, transform
+from art_perception.geometry.screw import across
 from art_perception.types import UNLABELLED, Joint, JointType, Part, RgbdFrame
 from art_perception.viz.palette import part_rgb
 
@@ -88,10 +89,9 @@ def _turn(joint: Joint, line: np.ndarray) -> np.ndarray:
     if joint.type is not JointType.REVOLUTE:
         return np.zeros((0, 3))
     length = np.linalg.norm(line[1] - line[0])
-    side = np.cross(joint.axis, np.eye(3)[np.argmin(np.abs(joint.axis))])
-    side /= np.linalg.norm(side)
+    side, other = across(joint.axis)
     angle = np.linspace(0, 1.5 * np.pi, 24)[:, None]
-    circle = np.cos(angle) * side + np.sin(angle) * np.cross(joint.axis, side)
+    circle = np.cos(angle) * side + np.sin(angle) * other
     return line[0] + 0.88 * (line[1] - line[0]) + 0.07 * length * circle
 
 
