@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +147,22 @@ def test_starting_from_weights(bank: Bank, whole, tmp_path: Path):
         run(bank, tmp_path / "b", replace(tiny(), model=replace(MODEL, width=24)), start)
     other_window = replace(MODEL, keypoints=5, points=40)
     run(bank, tmp_path / "c", replace(tiny(steps=1, validate_every=1), model=other_window), start)
+
+
+def test_added_layers_change_nothing_until_they_learn(bank: Bank, whole, tmp_path: Path):
+    """A deeper network starts as the one its weights came from, and then its new layers learn."""
+    start = whole[0] / "sim2art.safetensors"
+    deeper = replace(tiny(), model=replace(MODEL, layers=2, query_layers=3))
+    window, _ = sim2art.draw_windows(bank, 2, deeper.windows, np.random.default_rng(0))
+    shallow, deep = load_sim2art(start)[0], start_sim2art(start, deeper).network.eval()
+    with torch.no_grad():
+        for a, b in zip(astuple(shallow(window)), astuple(deep(window)), strict=True):
+            torch.testing.assert_close(a, b)
+    trained = run(bank, tmp_path / "deep", deeper, start)
+    for layer in ("video.1", "look.2"):
+        assert trained[f"{layer}.out.weight"].abs().max() > 0
+    with pytest.raises(CheckpointError, match="other sizes"):
+        run(bank, tmp_path / "shallow", tiny(), tmp_path / "deep" / "sim2art.safetensors")
 
 
 def test_weights_never_forget_what_they_were_trained_on(bank: Bank, tmp_path: Path):

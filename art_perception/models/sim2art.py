@@ -121,6 +121,12 @@ class Attention(nn.Module):
         x = x + self.out(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
         return x + self.feed(self.norm_out(x))
 
+    @torch.no_grad()
+    def pass_through(self) -> None:
+        """Make the layer the identity, from which it can learn (De and Smith, "SkipInit", 2020)."""
+        for parameter in (*self.out.parameters(), *self.feed[-1].parameters()):
+            parameter.zero_()
+
 
 class Sim2Art(nn.Module):
     """The window network."""

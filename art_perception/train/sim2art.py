@@ -90,15 +90,19 @@ def sim2art_stage(
 
 
 def start_sim2art(path: Path, recipe: Recipe) -> Start[Sim2Art]:
-    """Weights to begin with; frames, points and keypoints may differ in number.
+    """Weights to begin with; frames, points and keypoints may differ in number, and layers may be added.
+
+    Added layers begin as the identity, so the network starts as good as its weights.
 
     Raises:
-        CheckpointError: ``path`` holds no window network, or one of other sizes.
+        CheckpointError: ``path`` holds no window network, or one of other sizes or with more layers.
     """
     weights, about = load_sim2art(path)
     model = Sim2Art(recipe.model)
+    for layer in (*model.video[len(weights.video) :], *model.look[len(weights.look) :]):
+        layer.pass_through()
     try:
-        model.load_state_dict(weights.state_dict())
+        model.load_state_dict(model.state_dict() | weights.state_dict())
     except RuntimeError as error:
         raise CheckpointError(
             f"{path} holds a network of other sizes: choose the preset it was trained with"
