@@ -95,3 +95,12 @@ def test_values_that_part_for_a_while_are_in_step_and_a_constant_ratio_is_not(do
     assert in_step(door.truth, off)
     assert not in_step(door.truth, replace(door.truth, q=0.88 * door.truth.q))
     assert not in_step(door.truth, replace(door.truth, q=np.roll(door.truth.q, len(turned) // 2)))
+
+
+def test_an_offset_from_one_frame_on_is_a_slip_and_going_on_alone_is_not(two_drawers: Clip, door: Clip):
+    """A square handle matched with itself a quarter turn on, against a drawer that opens further than its neighbour."""
+    turned = np.abs(door.truth.q) / np.ptp(door.truth.q)
+    jump = np.pi / 2 * (np.arange(len(turned)) >= np.argmax(turned > 0.5))
+    noise = np.random.default_rng(0).normal(0, 0.01, len(turned))
+    assert in_step(door.truth, replace(door.truth, q=door.truth.q - jump + noise))
+    assert not in_step(*two_drawers.truths)

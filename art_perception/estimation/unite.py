@@ -24,6 +24,9 @@ from art_perception.geometry.lie import inverse
 _IN_STEP = 0.03  # of the larger range: so close are values that were registered to the same surface
 _MOST = 0.4  # share of the frames in which they moved that two parts in step but for a slip have in common
 _MOVED = 0.3  # of the larger range: where values say something about being in step
+_SLIP = 3  # frames within which registration slips to another face
+_JUMP = 0.15  # of the larger range: no part goes so far within them
+_MOSTLY = 0.5  # of the larger range: what is moved in step before and after
 _ALIKE = 0.1  # of the larger range: values of two paths that differ by less are the same
 _FEWEST = 100  # points of the parts in the frames of such values that still say something
 _AS_WELL = 0.9  # of what a part's own motion explains of it, explained by that of both
@@ -68,19 +71,31 @@ def united(
 
 
 def in_step(one: Motion, other: Motion) -> bool:
-    """Whether two motions on one line go exactly together, but for some frames between.
+    """Whether two motions on one line go exactly together, but for some frames between or an offset from one on.
 
-    Of a thick lid that turns from one face to the other, the faces can be matched with each other: in those frames the
-    true values put what is seen behind what was seen before, and explain it less well, although nothing refutes them.
+    Of a thick lid that turns from one face to the other, the faces can be matched with each other, and a square handle
+    with itself a quarter turn on: true values then put what is seen behind what was seen before, or out of sight, and
+    explain it less well, although nothing refutes them.
     """
-    reach = max(np.ptp(one.q), np.ptp(other.q))
+    reach, gap = max(np.ptp(one.q), np.ptp(other.q)), _gap(one, other)
     moved = np.maximum(np.abs(one.q), np.abs(other.q)) > _MOVED * reach
-    return bool((_gap(one, other)[moved] <= _IN_STEP * reach).mean() >= _MOST)
+    apart = np.abs(gap[moved]) > _IN_STEP * reach
+    return bool((~apart).mean() >= _MOST) or any(
+        _jumps(one.q[:t], gap[:t], one.q[t + _SLIP :], gap[t + _SLIP :], reach) for t in range(1, len(gap) - _SLIP)
+    )
+
+
+def _jumps(q: np.ndarray, gap: np.ndarray, q_after: np.ndarray, gap_after: np.ndarray, reach: float) -> bool:
+    """Whether a gap is one constant before and another after, while the values ``q`` move most of their reach."""
+    low, high = np.median(gap), np.median(gap_after)
+    strays = max(np.abs(gap - low).mean(), np.abs(gap_after - high).mean())
+    moves = np.ptp(q) + np.ptp(q_after)
+    return bool(strays <= _IN_STEP * reach and np.abs(high - low) >= _JUMP * reach and moves >= _MOSTLY * reach)
 
 
 def _gap(one: Motion, other: Motion) -> np.ndarray:
     """Differences (T,) between the values of two motions on one line."""
-    return np.abs(one.q - np.sign(one.axis @ other.axis) * other.q)
+    return one.q - np.sign(one.axis @ other.axis) * other.q
 
 
 def _one_path(
@@ -96,7 +111,7 @@ def _one_path(
 
     What they look like is taken from the frames in which neither has slipped; None when there is too little of it.
     """
-    alike = _gap(one, other) <= _ALIKE * max(np.ptp(one.q), np.ptp(other.q))
+    alike = np.abs(_gap(one, other)) <= _ALIKE * max(np.ptp(one.q), np.ptp(other.q))
     if alike[own.frame].sum() < _FEWEST:
         return None
     local = replace(own, points=undo(own, D_parent))
