@@ -11,7 +11,7 @@ from art_perception.data.objects import make_object
 from art_perception.data.simulate import SimulateConfig, simulate
 from art_perception.estimation.dense import DenseWindow, densify
 from art_perception.estimation.explain import ExplainConfig, explain, surface_of
-from art_perception.estimation.label import Belief, LabelConfig, label_parts, label_window
+from art_perception.estimation.label import _BY_HEARSAY, Belief, LabelConfig, _compact, label_parts, label_window
 from art_perception.types import UNLABELLED, Window
 
 NOISE_M = 0.003
@@ -80,3 +80,14 @@ def test_no_belief_and_one_that_nothing_moves_are_the_same(drawer):
     nothing = Belief(np.zeros(0, int), np.zeros(0, int), np.zeros(0))
     np.testing.assert_array_equal(drawer.labels(nothing), plain)
     np.testing.assert_array_equal(drawer.labels(drawer.believed(np.zeros(drawer.moves.shape))), plain)
+
+
+def test_pieces_count_by_what_is_proved_to_move():
+    """A large piece that no frame proves to move is none of the part; where nothing is proved, size decides."""
+    proved, large, small = (np.random.default_rng(i).random((n, 3)) + 4 * i for i, n in ((0, 100), (1, 800), (2, 40)))
+    points = np.concatenate([proved, large, small])
+    moved = np.arange(len(points)) < len(proved)
+    kept = _compact(points, _BY_HEARSAY + moved, 0.5)
+    np.testing.assert_array_equal(kept, moved)
+    kept = _compact(points, np.full(len(points), _BY_HEARSAY), 0.5)
+    np.testing.assert_array_equal(kept, np.arange(len(points)) < len(proved) + len(large))

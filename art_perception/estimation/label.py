@@ -20,6 +20,7 @@ from art_perception.types import UNLABELLED, RgbdFrame, Window
 
 _PROOF = 0.05  # share of frames that prove a neighbourhood is moving
 _ALIKE = 0.1  # cost by which a motion may be worse than standing still where either will do
+_BY_HEARSAY = 0.01  # weight of a point of a piece that no frame proves to move, next to one that does
 _SAMPLE = 7  # one point in so many tells where anything moved
 
 
@@ -148,7 +149,8 @@ def _paint(labels: np.ndarray, judged: _Judged, best: np.ndarray, displacements:
     best = cut_apart(surface.points, best, judged.costs, displacements)
     for k in range(1, len(displacements)):
         own = np.flatnonzero(best == k)
-        best[own[~_compact(undo(surface.subset(own), displacements[k]), 4 * judged.size)]] = 0
+        rest, moved = undo(surface.subset(own), displacements[k]), judged.refuted[own, 0]
+        best[own[~_compact(rest, _BY_HEARSAY + moved, 4 * judged.size)]] = 0
     labels.reshape(len(labels), -1)[surface.frame, surface.pixel] = best
 
 
@@ -208,15 +210,15 @@ def _near_motion(dense: DenseWindow, whole: Surface, still: np.ndarray, size: fl
     return np.isin(key, active[:, None] + around)
 
 
-def _compact(points: np.ndarray, size: float) -> np.ndarray:
-    """Which points (n, 3) lie in connected cells of edge ``size`` that hold a tenth of the largest such set or more."""
+def _compact(points: np.ndarray, weight: np.ndarray, size: float) -> np.ndarray:
+    """Which points (n, 3) lie in connected cells of edge ``size`` with a tenth of the heaviest such set or more."""
     if len(points) == 0:
         return np.zeros(0, bool)
     cells, index = occupied_cells(points, size)
     pairs = cKDTree(cells).query_pairs(1.8, output_type="ndarray")
     graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(cells), len(cells)))
     component = connected_components(graph, directed=False)[1]
-    mass = np.bincount(component, np.bincount(index))
+    mass = np.bincount(component, np.bincount(index, weight))
     return (mass >= 0.1 * mass.max())[component][index]
 
 

@@ -43,7 +43,8 @@ _REDUNDANT = 0.85  # of what a part's own motion explains, explained by another 
 BETTER = 0.07  # cost by which one explanation of a point must be better than another
 _FRINGE = 0.12  # of what moved: motions that differ by less are one, and slipped
 _NEWS = 0.25  # of what a part must explain, so much that nothing else does
-_BODILY = 0.1  # of a part's surface: what depth alone shows to have moved, unless it turns in place
+_BODILY = 0.25  # of a part's surface: what depth alone shows to have moved, unless it turns in place
+_SEEN_TO_MOVE = 0.1  # of the frames: in so many depth refutes that a place stands still
 _FAR = 6  # axes further from a part than so many of its radii turn it as a slide would move it
 _CLEAR = 0.85  # share of what is left that a proposal must explain to need no rival
 _MAX_REST = 8000  # points of unexplained surface that are kept
@@ -338,12 +339,13 @@ class PartSearch:
     def _is_shading(self, motion: Motion, D: np.ndarray) -> bool:
         """Whether what ``motion`` explains changes in brightness alone: a shadow that wanders over what stands still.
 
-        A knob or scissors that turn within their own surface change no depth either, but about an axis nearby.
+        A knob or scissors that turn within their own surface change no depth either, but about an axis nearby. Frames
+        that do not see a place say nothing: behind a door that opens there are shadows too.
         """
         own = self.changed.subset(self._gained(explain(self.coarse, self.changed, D, self.test), self.cost))
         still = np.broadcast_to(np.eye(4), D.shape)
-        depth_alone = explain(self.coarse, own, still, replace(self.test, brightness_cost=0.0)).refuted
-        if (depth_alone > self.test.max_refuted).mean() > _BODILY:
+        depth_alone = explain(self.coarse, own, still, replace(self.test, brightness_cost=0.0)).proof
+        if (depth_alone > _SEEN_TO_MOVE).mean() > _BODILY:
             return False
         if motion.type is JointType.PRISMATIC:
             return True
