@@ -11,6 +11,7 @@ import numpy as np
 
 from art_perception.errors import MotionError
 from art_perception.estimation.align import JointConfig
+from art_perception.estimation.camera_poses import PoseConfig, corrected
 from art_perception.estimation.crop import closeup
 from art_perception.estimation.dense import DenseWindow, densify
 from art_perception.estimation.explain import ExplainConfig
@@ -39,6 +40,7 @@ class Config:
     """Settings of every stage; the single source of command-line flags and ROS parameters."""
 
     window: WindowConfig = field(default_factory=WindowConfig)
+    poses: PoseConfig = field(default_factory=PoseConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     segment: SegmentConfig = field(default_factory=SegmentConfig)
@@ -165,6 +167,8 @@ def reconstruct(
     require_prior(config.prior)
     clock = Clock(progress)
     count = len(window.frames)
+    with clock.stage("poses", 0.0):
+        window = corrected(window, config.poses)
     if config.prior.category == NONE:
         motion = estimate_motion(window, config, clock)
         return _fused(window, motion, None, PriorUse(), config, name, clock)

@@ -52,12 +52,28 @@ class RgbdFrame:
         return self.stamp_ns * 1e-9
 
 
+@dataclass(frozen=True, slots=True)
+class PoseCorrection:
+    """How far camera poses were moved because they disagreed with what stands still, root-mean-square over frames.
+
+    Attributes:
+        rms_m, rms_deg: metres and degrees; 0 when poses are as recorded.
+    """
+
+    rms_m: float = 0.0
+    rms_deg: float = 0.0
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """T frames of one scene in time order, sharing a fixed frame and an image size."""
+    """T frames of one scene in time order, sharing a fixed frame and an image size.
+
+    Their camera poses are the recorded ones, but for ``correction``.
+    """
 
     frames: tuple[RgbdFrame, ...]
     fixed_frame: str = "world"
+    correction: PoseCorrection = PoseCorrection()
 
     @property
     def stamps_s(self) -> np.ndarray:

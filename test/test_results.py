@@ -37,7 +37,8 @@ RESULT = Result(
 
 def test_the_file_is_as_in_the_contract(tmp_path):
     document = json.loads(write_result(tmp_path, RESULT).read_text())
-    assert set(document) == {"version", "fixed_frame", "source", "commit", "seconds", "joints", "states", "prior"}
+    known = {"version", "fixed_frame", "source", "commit", "seconds", "joints", "states", "prior", "camera_correction"}
+    assert set(document) == known
     assert document["version"] == 1
     assert document["seconds"] == {"flow": 1.5, "total": 4.25}
     door = document["joints"][0]

@@ -24,7 +24,7 @@ from art_perception.io.bag import bag_info, read_frames
 from art_perception.io.results import Result
 from art_perception.io.topics import Topics
 from art_perception.pipeline import Config, Progress, Reconstruction, collected, reconstruct
-from art_perception.types import Joint, JointType, PriorUse, RgbdFrame, Window
+from art_perception.types import Joint, JointType, PoseCorrection, PriorUse, RgbdFrame, Window
 from art_perception.urdf.writer import URDF_FILE
 from art_perception.viz.report import REPORT_FILE
 from art_perception.viz.save import write_folder
@@ -123,7 +123,8 @@ def run_bag(
             stamps_s, q = joint_values(found, frames, config.tracking)
         done = time.perf_counter()
         seconds = {"reading": read - start, **found.seconds, "tracking": done - reconstructed, "total": done - start}
-        result = Result(window.fixed_frame, str(bag), found.object.joints, stamps_s, q, seconds, prior=found.prior)
+        result = Result(window.fixed_frame, str(bag), found.object.joints, stamps_s, q, seconds,
+                        prior=found.prior, correction=found.window.correction)  # fmt: skip
         progress("writing", TRACKED)
         write_folder(folder, found, result)
     return RunResult(Path(out) / URDF_FILE, found, result)
@@ -150,6 +151,8 @@ def describe(outcome: RunResult) -> str:
     lines = [f"URDF    {outcome.urdf.resolve()}", f"report  {outcome.urdf.resolve().with_name(REPORT_FILE)}"]
     if result.prior.used != "none":
         lines.append(describe_prior(result.prior))
+    if result.correction.rms_m:
+        lines.append(describe_correction(result.correction))
     lines += [_describe_joint(joint, q) for joint, q in zip(result.joints, result.q.T, strict=True)]
     return "\n".join([*lines, f"{len(result.stamps_s)} frames in {result.seconds['total']:.1f} s"])
 
@@ -159,6 +162,12 @@ def describe_prior(use: PriorUse) -> str:
     what = "parts and joints are" if use.used == "all" else "what was never seen is"
     score = "" if use.score is None else f", which agrees with {use.score:.0%} of what was measured"
     return f"prior   {what} those of a typical {use.category}{score}: {use.reason}"
+
+
+def describe_correction(correction: PoseCorrection) -> str:
+    """One line on camera poses that were not used as recorded."""
+    moved = f"{100 * correction.rms_m:.1f} cm and {correction.rms_deg:.1f} deg (rms)"
+    return f"camera  poses corrected by {moved}: as recorded they disagree with what stands still"
 
 
 def _describe_joint(joint: Joint, q: np.ndarray) -> str:

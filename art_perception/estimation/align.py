@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from art_perception.bounds import bounded
-from art_perception.estimation.dense import DenseWindow, project_rounded
+from art_perception.estimation.dense import DenseWindow, brightness_gap, project_rounded
 from art_perception.estimation.joint_fit import Motion, covariance_of, normal_equations, spread, step
 from art_perception.geometry.lie import inverse
 from art_perception.types import JointType
@@ -200,23 +200,10 @@ def _depth_rows(evidence: Evidence, matches: _Matches, config: JointConfig) -> R
 
 def _brightness_rows(dense: DenseWindow, evidence: Evidence, matches: _Matches, config: JointConfig) -> Rows:
     """Differences in brightness; weight zero without a match."""
-    r, slope = _brightness(dense, evidence, matches)
+    r, slope = brightness_gap(dense, evidence.frame_to, matches.v, matches.u, matches.camera, evidence.detail)
     same = matches.near & (np.abs(r) < 0.5)
     gradient = np.einsum("nij,nj->ni", matches.R, slope)
     return Rows(r, gradient, same * config.dense_weight / config.brightness_sigma**2)
-
-
-def _brightness(dense: DenseWindow, evidence: Evidence, matches: _Matches) -> tuple[np.ndarray, np.ndarray]:
-    """Brightness difference (M,) at the projected point and its gradient (M, 3) by the point, camera frame."""
-    s, K = evidence.frame_to, dense.K
-    camera, v, u = matches.camera, matches.v, matches.u
-    z = np.maximum(camera[:, 2], 1e-3)
-    gu, gv = dense.gradient[s, v, u].T
-    du = K[0, 0] * camera[:, 0] / z + K[0, 2] - u
-    dv = K[1, 1] * camera[:, 1] / z + K[1, 2] - v
-    r = dense.detail[s, v, u] + gu * du + gv * dv - evidence.detail
-    x, y = gu * K[0, 0] / z, gv * K[1, 1] / z
-    return r, np.stack([x, y, -(x * camera[:, 0] + y * camera[:, 1]) / z], -1)
 
 
 def _accumulate(

@@ -197,3 +197,28 @@ def project_rounded(
     v = np.rint(points[..., 1] / safe * K[1, 1] + K[1, 2]).astype(np.int32)
     inside = (z > 1e-3) & (u >= 0) & (v >= 0) & (u < shape[1]) & (v < shape[0])
     return np.clip(v, 0, shape[0] - 1), np.clip(u, 0, shape[1] - 1), inside
+
+
+def brightness_gap(
+    dense: DenseWindow, s: np.ndarray, v: np.ndarray, u: np.ndarray, camera: np.ndarray, detail: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Brightness that frames show where points are, less the points' own, to first order within the pixel.
+
+    Args:
+        dense: the frames.
+        s: (...,) frame that the points project to.
+        v: (...,) row there.
+        u: (...,) column there.
+        camera: (..., 3) the points in that frame's camera.
+        detail: (...,) brightness detail of the points.
+
+    Returns:
+        Differences (...,) and their gradients (..., 3) by the point in the camera.
+    """
+    K, z = dense.K, np.maximum(camera[..., 2], 1e-3)
+    gu, gv = np.moveaxis(dense.gradient[s, v, u], -1, 0)
+    du = K[0, 0] * camera[..., 0] / z + K[0, 2] - u
+    dv = K[1, 1] * camera[..., 1] / z + K[1, 2] - v
+    x, y = gu * K[0, 0] / z, gv * K[1, 1] / z
+    gradient = np.stack([x, y, -(x * camera[..., 0] + y * camera[..., 1]) / z], -1)
+    return dense.detail[s, v, u] + gu * du + gv * dv - detail, gradient

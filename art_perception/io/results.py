@@ -17,7 +17,7 @@ import numpy as np
 import art_perception
 from art_perception.errors import ObjectError
 from art_perception.io.atomic import atomic_directory as atomic_directory
-from art_perception.types import Joint, JointType, PriorUse
+from art_perception.types import Joint, JointType, PoseCorrection, PriorUse
 
 VERSION = 1
 RESULT_FILE = "result.json"
@@ -52,6 +52,7 @@ class Result:
         seconds: run time per stage, and ``total``.
         commit: version of the code that made the result.
         prior: what the shape prior of a category had to do with it.
+        correction: how far the window's camera poses are from the recorded ones.
     """
 
     fixed_frame: str
@@ -62,6 +63,7 @@ class Result:
     seconds: Mapping[str, float] = field(default_factory=dict)
     commit: str = field(default_factory=code_version)
     prior: PriorUse = field(default_factory=PriorUse)
+    correction: PoseCorrection = field(default_factory=PoseCorrection)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,6 +140,7 @@ def write_result(folder: Path, result: Result) -> Path:
         "joints": [_joint_to_json(j) for j in result.joints],
         "states": states,
         "prior": asdict(result.prior),
+        "camera_correction": asdict(result.correction),
     }
     path = Path(folder) / RESULT_FILE
     path.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -183,6 +186,7 @@ def read_result(folder: Path | str) -> Result:
             document["seconds"],
             document["commit"],
             PriorUse(**document.get("prior", {})),
+            PoseCorrection(**document.get("camera_correction", {})),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ObjectError(f"{path} lacks or garbles {error}: run `art-perception run` again") from error

@@ -305,7 +305,16 @@ class ReconstructNode(Node):
         stamps_s = np.array([frame.stamp_s for frame in made.window.frames])
         seconds = {**made.seconds, "total": sum(made.seconds.values())}
         fixed_frame, source = made.window.fixed_frame, self._camera.color_topic
-        result = Result(fixed_frame, source, made.object.joints, stamps_s, made.motion.q, seconds, prior=made.prior)
+        result = Result(
+            fixed_frame,
+            source,
+            made.object.joints,
+            stamps_s,
+            made.motion.q,
+            seconds,
+            prior=made.prior,
+            correction=made.window.correction,
+        )
         return (write_folder if found.complete else write_data)(work, made, result)
 
     def _describe(self, found: Found) -> str:

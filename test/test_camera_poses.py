@@ -1,0 +1,91 @@
+"""Recorded camera poses that disagree with what stands still are corrected; good ones are left as they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from art_perception.data.motion import pose_error
+from art_perception.data.objects import make_object
+from art_perception.data.simulate import SimulateConfig, simulate
+from art_perception.estimation.camera_poses import PoseConfig, corrected
+from art_perception.geometry.lie import exp_se3, inverse, log_se3
+from art_perception.types import PoseCorrection, Window
+
+FRAMES = 24
+
+
+@pytest.fixture(scope="module")
+def clip() -> Window:
+    """A drawer that opens in a room, from a camera that moves; depth with noise, poses exact."""
+    config = SimulateConfig(frames=FRAMES, width=320, height=240)
+    return Window(tuple(sample.frame for sample in simulate(make_object("drawer_table", 1), config, 1)))
+
+
+def poses_of(window: Window) -> np.ndarray:
+    return np.stack([frame.T_world_camera for frame in window.frames])
+
+
+def with_poses(window: Window, poses: np.ndarray) -> Window:
+    return replace(
+        window, frames=tuple(replace(f, T_world_camera=T) for f, T in zip(window.frames, poses, strict=True))
+    )
+
+
+def errors(poses: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """Root-mean-square metres and degrees between poses, but for one common displacement of the fixed frame."""
+    common, apart = np.eye(4), poses @ inverse(truth)
+    for _ in range(3):
+        common = common @ exp_se3(np.mean([log_se3(T) for T in inverse(common) @ apart], 0))
+    left = np.stack([log_se3(T) for T in inverse(truth) @ inverse(common) @ poses])
+    shift, turn = (np.sqrt((part**2).sum(-1).mean()) for part in (left[:, :3], left[:, 3:]))
+    return float(shift), float(np.degrees(turn))
+
+
+def drifted(window: Window, metres: float, degrees: float) -> Window:
+    sigma = np.repeat([metres, np.radians(degrees)], 3)
+    error = pose_error(np.linspace(0, 6, len(window.frames)), sigma, np.random.default_rng(2))
+    return with_poses(window, poses_of(window) @ error)
+
+
+@pytest.mark.parametrize(("metres", "degrees"), [(0.005, 0.5), (0.01, 1.0)])
+def test_drift_and_jitter_are_taken_back(clip: Window, metres: float, degrees: float):
+    recorded = drifted(clip, metres, degrees)
+    before = errors(poses_of(recorded), poses_of(clip))
+    fixed = corrected(recorded, PoseConfig())
+    shift, turn = errors(poses_of(fixed), poses_of(clip))
+    assert before[1] > 0.35
+    assert turn < 0.2
+    assert shift < 0.006
+    moved = np.stack([log_se3(T) for T in inverse(poses_of(recorded)) @ poses_of(fixed)])
+    assert fixed.correction.rms_m == pytest.approx(np.sqrt((moved[:, :3] ** 2).sum(-1).mean()))
+    assert fixed.correction.rms_deg == pytest.approx(np.degrees(np.sqrt((moved[:, 3:] ** 2).sum(-1).mean())))
+
+
+def test_exact_poses_stay_exactly_as_they_are(clip: Window):
+    assert corrected(clip, PoseConfig()) is clip
+    assert clip.correction == PoseCorrection()
+
+
+def test_poses_that_are_trusted_stay(clip: Window):
+    recorded = drifted(clip, 0.01, 1.0)
+    assert corrected(recorded, PoseConfig(sigma_m=0.0)) is recorded
+    assert corrected(recorded, PoseConfig(sigma_deg=0.0)) is recorded
+
+
+def test_a_mask_does_not_hide_the_room(clip: Window):
+    """What is outside of the object's mask stands still, whatever the object does."""
+    recorded = drifted(clip, 0.01, 1.0)
+    bare = replace(recorded, frames=tuple(replace(f, mask=None) for f in recorded.frames))
+    np.testing.assert_array_equal(poses_of(corrected(recorded, PoseConfig())), poses_of(corrected(bare, PoseConfig())))
+
+
+def test_too_few_frames_or_too_little_surface_stay(clip: Window):
+    recorded = drifted(clip, 0.01, 1.0)
+    short = replace(recorded, frames=recorded.frames[:3])
+    assert corrected(short, PoseConfig()) is short
+    blind = replace(recorded.frames[5], depth_m=np.zeros_like(recorded.frames[5].depth_m))
+    holed = replace(recorded, frames=(*recorded.frames[:5], blind, *recorded.frames[6:]))
+    assert corrected(holed, PoseConfig()) is holed
