@@ -91,7 +91,8 @@ def _object(
         raise ObjectError(f"a part of the new {info.name} is thinner than a voxel: give more --voxels")
     T = np.diag([size_m, size_m, size_m, 1.0])
     T[2, 3] = -size_m * min(mesh.vertices[:, 2].min() for mesh in rest)
-    meshes = [simplified(transformed(mesh, T), 0.05 * voxel_m, config.max_faces) for mesh in rest]
+    light = [simplified(transformed(mesh, T), 0.05 * voxel_m, config.max_faces) for mesh in rest]
+    meshes = [largest_piece(mesh)[0] for mesh in light]  # fewer faces may pinch off a tip
     joints = [_joint(shape, info, k, T, meshes[k + 1]) for k in range(info.parts - 1)]
     names = ["base", *(joint.child for joint in joints)]
     parts = [

@@ -60,7 +60,7 @@ class KinematicVaeConfig:
     """Channels of the point features."""
     code: int = 256
     """Channels of the decoded features F_kg."""
-    width: int = 128
+    width: int = 192
     """Channels of the SDF network."""
     layers: int = 5
     """Residual layers of the SDF network."""
