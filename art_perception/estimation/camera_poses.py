@@ -4,7 +4,8 @@ Poses of visual odometry or of a hand-eye calibration are off by a centimetre an
 noise; what stands still then seems to move. Between frames t and s a still point p goes to ``T_s^-1 T_t p``, so pairs
 of frames give point-to-plane and brightness residuals in the poses alone (multi-view registration, Pulli 1999;
 projective association, Blais & Levine 1995; brightness, Steinbruecker et al. 2011). What moves agrees with no single
-correction and is down-weighted (Geman & McClure 1987). Directions that nothing seen determines stay as recorded.
+correction and is down-weighted (Geman & McClure 1987). Directions that nothing seen determines stay as recorded. The
+room around the object decides: of an object alone, poses that follow its larger part would agree as well.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ _SIGMAS = 3.0  # residuals beyond so many standard deviations count little
 _BRIGHTNESS = 0.05  # noise of the brightness detail, as a share of the image's mean brightness
 _DEPENDENT = 0.04  # weight of a residual relative to its precision: neighbouring pixels are dependent
 _SETTLED = 1e-4  # rad and m: a step that changes nothing any more
+_ROOM = 0.15  # share of the images around the object's mask that shows surface, at least
+_VIEW = 0.6  # and of whole images, where the object is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class _Rows:
     Attributes:
         a, b: (P,) the frames t and s.
         points, normals: (P, n, 3) in the camera t; detail, sigma: (P, n) brightness detail and depth noise in metres.
+        room: (P, n) bool, outside of the object's mask.
     """
 
     a: np.ndarray
@@ -61,6 +65,7 @@ class _Rows:
     normals: np.ndarray
     detail: np.ndarray
     sigma: np.ndarray
+    room: np.ndarray
 
 
 class _Residuals(NamedTuple):
@@ -72,26 +77,36 @@ class _Residuals(NamedTuple):
 
 
 def corrected(window: Window, config: PoseConfig) -> Window:
-    """The window with better camera poses, or as it is when the recorded ones agree with what stands still.
+    """The window with better camera poses, or as it is when the recorded ones agree with the room or none is seen.
 
     Args:
-        window: frames with masks or without; surface outside of the masks counts as well.
+        window: frames with masks or without.
         config: how far poses may be off.
     """
     if not config.sigma_m or not config.sigma_deg or len(window.frames) <= _STRIDES[0]:
         return window
-    dense = densify(Window(tuple(replace(f, mask=None) for f in window.frames)), _WIDTH)
-    if dense.normals.any(-1).sum((1, 2)).min() < _POINTS:
+    dense = densify(window, _WIDTH)
+    seen = _room(dense).mean((1, 2))
+    if seen.mean() < (_ROOM if dense.masked else _VIEW) or not seen.all():
         return window
     rows = _draw(dense, _POINTS)
-    recorded, poses = dense.T_world_camera, _registered(dense, rows, config)
-    if _mismatch(dense, rows, poses) > (1 - config.min_gain) * _mismatch(dense, rows, recorded):
+    most = (1 - config.min_gain) * _mismatch(dense, rows, dense.T_world_camera)
+    poses = _registered(dense, rows, config)
+    if _mismatch(dense, rows, poses) > most:
         return window
     poses = _descended(dense, _draw(dense, _MORE_POINTS), poses, 0.0, config)
-    off = np.stack([log_se3(T) for T in inverse(recorded) @ poses])
+    if _mismatch(dense, rows, poses) > most:
+        return window
+    off = np.stack([log_se3(T) for T in inverse(dense.T_world_camera) @ poses])
     shift, turn = (float(np.sqrt((part**2).sum(-1).mean())) for part in (off[:, :3], off[:, 3:]))
     frames = tuple(replace(f, T_world_camera=T) for f, T in zip(window.frames, poses, strict=True))
     return replace(window, frames=frames, correction=PoseCorrection(shift, float(np.degrees(turn))))
+
+
+def _room(dense: DenseWindow) -> np.ndarray:
+    """Surface (T, h, w) outside of the object's mask, or all of it."""
+    surface: np.ndarray = dense.normals.any(-1)
+    return surface & ~dense.usable if dense.masked else surface
 
 
 def _draw(dense: DenseWindow, count: int) -> _Rows:
@@ -107,7 +122,8 @@ def _draw(dense: DenseWindow, count: int) -> _Rows:
         return images.reshape(T, -1, *images.shape[3:])[a[:, None], picks]
 
     sigma = np.maximum(disparity_noise(dense.depth_m), 2e-4) * np.square(pick(dense.depth_m)) * np.sqrt(2)
-    return _Rows(a, b, pick(dense.points).astype(float), pick(dense.normals), pick(dense.detail), sigma)
+    points, room = pick(dense.points).astype(float), pick(_room(dense))
+    return _Rows(a, b, points, pick(dense.normals), pick(dense.detail), sigma, room)
 
 
 def _registered(dense: DenseWindow, rows: _Rows, config: PoseConfig) -> np.ndarray:
@@ -191,8 +207,8 @@ def _precision(residual: np.ndarray, sigma: np.ndarray | float, scale: np.ndarra
 
 
 def _mismatch(dense: DenseWindow, rows: _Rows, poses: np.ndarray) -> float:
-    """Mean robust cost of the distances, 1 where nothing matches."""
+    """Mean robust cost of the room's distances, 1 where nothing matches."""
     R = np.einsum("pji,pjk->pik", poses[rows.b][:, :3, :3], poses[rows.a][:, :3, :3])
     distance, _ = _residuals(dense, rows, _arrival(rows, poses), R, 0.0)
     x = np.square(distance.value / (_SIGMAS * rows.sigma))
-    return float(np.where(distance.weight > 0, x / (1 + x), 1.0).mean())
+    return float(np.where(distance.weight > 0, x / (1 + x), 1.0)[rows.room].mean())
