@@ -105,7 +105,7 @@ def corrected(window: Window, config: PoseConfig) -> Window:
 
 def _room(dense: DenseWindow) -> np.ndarray:
     """Surface (T, h, w) outside of the object's mask, or all of it."""
-    surface: np.ndarray = dense.normals.any(-1)
+    surface: np.ndarray = np.abs(dense.normals).sum(-1) > 0
     return surface & ~dense.usable if dense.masked else surface
 
 
