@@ -104,3 +104,5 @@ def test_an_offset_from_one_frame_on_is_a_slip_and_going_on_alone_is_not(two_dra
     noise = np.random.default_rng(0).normal(0, 0.01, len(turned))
     assert in_step(door.truth, replace(door.truth, q=door.truth.q - jump + noise))
     assert not in_step(*two_drawers.truths)
+    slower = replace(door.truth, q=np.minimum(door.truth.q, 0.75 * np.ptp(door.truth.q)))
+    assert not in_step(door.truth, slower), "a neighbour that opens less far parts gradually"

@@ -25,7 +25,7 @@ _IN_STEP = 0.03  # of the larger range: so close are values that were registered
 _MOST = 0.4  # share of the frames in which they moved that two parts in step but for a slip have in common
 _MOVED = 0.3  # of the larger range: where values say something about being in step
 _SLIP = 3  # frames within which registration slips to another face
-_JUMP = 0.15  # of the larger range: no part goes so far within them
+_LEAP = 1.5  # times as far as the slower part ever moves within them: that is no motion
 _MOSTLY = 0.5  # of the larger range: what is moved in step before and after
 _ALIKE = 0.1  # of the larger range: values of two paths that differ by less are the same
 _FEWEST = 100  # points of the parts in the frames of such values that still say something
@@ -80,17 +80,23 @@ def in_step(one: Motion, other: Motion) -> bool:
     reach, gap = max(np.ptp(one.q), np.ptp(other.q)), _gap(one, other)
     moved = np.maximum(np.abs(one.q), np.abs(other.q)) > _MOVED * reach
     apart = np.abs(gap[moved]) > _IN_STEP * reach
-    return bool((~apart).mean() >= _MOST) or any(
-        _jumps(one.q[:t], gap[:t], one.q[t + _SLIP :], gap[t + _SLIP :], reach) for t in range(1, len(gap) - _SLIP)
-    )
+    return bool((~apart).mean() >= _MOST) or _jumps(one.q, other.q, gap, reach)
 
 
-def _jumps(q: np.ndarray, gap: np.ndarray, q_after: np.ndarray, gap_after: np.ndarray, reach: float) -> bool:
-    """Whether a gap is one constant before and another after, while the values ``q`` move most of their reach."""
-    low, high = np.median(gap), np.median(gap_after)
-    strays = max(np.abs(gap - low).mean(), np.abs(gap_after - high).mean())
-    moves = np.ptp(q) + np.ptp(q_after)
-    return bool(strays <= _IN_STEP * reach and np.abs(high - low) >= _JUMP * reach and moves >= _MOSTLY * reach)
+def _jumps(one: np.ndarray, other: np.ndarray, gap: np.ndarray, reach: float) -> bool:
+    """Whether the ``gap`` (T,) between two paths is one constant before some frame and quite another after.
+
+    A part that stops while its neighbour goes on parts from it no faster than that one moves.
+    """
+    span = _SLIP + 1
+    leaps = np.abs(gap[span:] - gap[:-span])
+    fastest = min(float(np.abs(q[span:] - q[:-span]).max(initial=0)) for q in (one, other))
+    for t in np.flatnonzero(leaps > _LEAP * fastest):
+        sides = slice(0, t + 1), slice(t + span, None)
+        strays = max(float(np.abs(gap[side] - np.median(gap[side])).mean()) for side in sides)
+        if strays <= _IN_STEP * reach and sum(np.ptp(one[side]) for side in sides) >= _MOSTLY * reach:
+            return True
+    return False
 
 
 def _gap(one: Motion, other: Motion) -> np.ndarray:
