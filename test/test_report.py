@@ -16,7 +16,7 @@ import viz_scene
 from art_perception.geometry.kinematics import chain_of, displacements
 from art_perception.geometry.mesh import empty_mesh
 from art_perception.io.results import Labels, Result
-from art_perception.types import Joint, Part
+from art_perception.types import Joint, Part, PoseCorrection
 from art_perception.viz import figure, overlay, plots
 from art_perception.viz.palette import part_rgb
 from art_perception.viz.render import ObjectRenderer, fitting_view
@@ -105,6 +105,9 @@ def test_warnings_say_what_not_to_trust(reconstruction, result) -> None:
     assert "joint_1" not in text
     assert "part_2: 65% of its surface was never seen" in text
     assert "lost in 3 of 41 frames" in text
+    assert "Camera poses" not in text
+    off = replace(result, correction=PoseCorrection(0.012, 0.8))
+    assert "corrected by 1.2 cm and 0.8 deg" in " ".join(warnings_of(reconstruction, off))
 
 
 def test_an_arrow_turns_with_its_joint_and_lies_on_the_axis(reconstruction) -> None:

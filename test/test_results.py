@@ -7,7 +7,7 @@ import pytest
 
 from art_perception.errors import ObjectError
 from art_perception.io.results import Labels, Result, code_version, read_labels, read_result, write_labels, write_result
-from art_perception.types import Joint, JointType, PriorUse
+from art_perception.types import Joint, JointType, PoseCorrection, PriorUse
 
 AXIS = np.array([1.0, 2.0, -2.0]) / 3
 DOOR = Joint(
@@ -63,6 +63,15 @@ def test_the_file_is_as_in_the_contract(tmp_path):
         "score": None,
         "reason": "no category was given",
     }
+
+
+def test_how_far_poses_were_corrected_survives_and_older_files_say_nothing(tmp_path):
+    path = write_result(tmp_path, replace(RESULT, correction=PoseCorrection(0.012, 0.8)))
+    assert read_result(tmp_path).correction == PoseCorrection(0.012, 0.8)
+    document = json.loads(path.read_text())
+    del document["camera_correction"]
+    path.write_text(json.dumps(document))
+    assert read_result(tmp_path).correction == PoseCorrection()
 
 
 def test_what_the_prior_did_survives_and_older_files_have_none(tmp_path):

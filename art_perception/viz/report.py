@@ -60,6 +60,11 @@ def warnings_of(reconstruction: Reconstruction, result: Result) -> list[str]:
             f"Nothing moved, so parts, joints and joint values are those of a typical {use.category}, fitted to one "
             f"view; it agrees with {use.score or 0:.0%} of what was measured. The reason: {use.reason}."
         )
+    if result.correction.rms_m:
+        out.append(
+            f"Camera poses were corrected by {100 * result.correction.rms_m:.1f} cm and {result.correction.rms_deg:.1f} "
+            "deg (rms): as recorded they disagree with what stands still."
+        )
     for joint in result.joints:
         if not joint.valid:
             out.append(
