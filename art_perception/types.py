@@ -63,6 +63,9 @@ class PoseCorrection:
     rms_m: float = 0.0
     rms_deg: float = 0.0
 
+    def __str__(self) -> str:
+        return f"{100 * self.rms_m:.1f} cm and {self.rms_deg:.1f} deg (rms)"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:

@@ -152,7 +152,7 @@ def describe(outcome: RunResult) -> str:
     if result.prior.used != "none":
         lines.append(describe_prior(result.prior))
     if result.correction.rms_m:
-        lines.append(describe_correction(result.correction))
+        lines.append(f"camera  poses corrected by {result.correction}: they disagreed with what stands still")
     lines += [_describe_joint(joint, q) for joint, q in zip(result.joints, result.q.T, strict=True)]
     return "\n".join([*lines, f"{len(result.stamps_s)} frames in {result.seconds['total']:.1f} s"])
 
@@ -162,12 +162,6 @@ def describe_prior(use: PriorUse) -> str:
     what = "parts and joints are" if use.used == "all" else "what was never seen is"
     score = "" if use.score is None else f", which agrees with {use.score:.0%} of what was measured"
     return f"prior   {what} those of a typical {use.category}{score}: {use.reason}"
-
-
-def describe_correction(correction: PoseCorrection) -> str:
-    """One line on camera poses that were not used as recorded."""
-    moved = f"{100 * correction.rms_m:.1f} cm and {correction.rms_deg:.1f} deg (rms)"
-    return f"camera  poses corrected by {moved}: as recorded they disagree with what stands still"
 
 
 def _describe_joint(joint: Joint, q: np.ndarray) -> str:

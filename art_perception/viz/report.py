@@ -62,8 +62,7 @@ def warnings_of(reconstruction: Reconstruction, result: Result) -> list[str]:
         )
     if result.correction.rms_m:
         out.append(
-            f"Camera poses were corrected by {100 * result.correction.rms_m:.1f} cm and {result.correction.rms_deg:.1f} "
-            "deg (rms): as recorded they disagree with what stands still."
+            f"Camera poses were corrected by {result.correction}: as recorded they disagree with what stands still."
         )
     for joint in result.joints:
         if not joint.valid:
