@@ -24,7 +24,7 @@ from art_perception.io.bag import bag_info, read_frames
 from art_perception.io.results import Result
 from art_perception.io.topics import Topics
 from art_perception.pipeline import Config, Progress, Reconstruction, collected, reconstruct
-from art_perception.types import Joint, JointType, PoseCorrection, PriorUse, RgbdFrame, Window
+from art_perception.types import Joint, JointType, PriorUse, RgbdFrame, Window
 from art_perception.urdf.writer import URDF_FILE
 from art_perception.viz.report import REPORT_FILE
 from art_perception.viz.save import write_folder
