@@ -123,8 +123,8 @@ def run_bag(
             stamps_s, q = joint_values(found, frames, config.tracking)
         done = time.perf_counter()
         seconds = {"reading": read - start, **found.seconds, "tracking": done - reconstructed, "total": done - start}
-        result = Result(window.fixed_frame, str(bag), found.object.joints, stamps_s, q, seconds,
-                        prior=found.prior, correction=found.window.correction)  # fmt: skip
+        frame, joints, correction = window.fixed_frame, found.object.joints, found.window.correction
+        result = Result(frame, str(bag), joints, stamps_s, q, seconds, prior=found.prior, correction=correction)
         progress("writing", TRACKED)
         write_folder(folder, found, result)
     return RunResult(Path(out) / URDF_FILE, found, result)

@@ -152,26 +152,26 @@ def _descended(dense: DenseWindow, rows: _Rows, poses: np.ndarray, gate: float, 
 
 def _system(dense: DenseWindow, rows: _Rows, poses: np.ndarray, gate: float) -> tuple[np.ndarray, np.ndarray]:
     """Normal equations (6T, 6T) and (6T,) over twists ``[v, w]`` of every camera in its own frame."""
-    T, there = len(poses), _arrival(rows, poses)
-    R = np.einsum("pji,pjk->pik", poses[rows.b][:, :3, :3], poses[rows.a][:, :3, :3])  # camera s from camera t
+    T, (there, R) = len(poses), _arrival(rows, poses)
     A, g = np.zeros((T, T, 6, 6)), np.zeros((T, 6))
     for part in _residuals(dense, rows, there, R, gate):
         by_start = part.gradient @ R
-        J = {0: np.concatenate([by_start, np.cross(rows.points, by_start)], -1)}
-        J[1] = -np.concatenate([part.gradient, np.cross(there, part.gradient)], -1)
-        ends = (rows.a, rows.b)
-        for i, frame in enumerate(ends):
-            weighted = (part.weight[..., None] * J[i]).transpose(0, 2, 1)
+        start = np.concatenate([by_start, np.cross(rows.points, by_start)], -1)
+        end = -np.concatenate([part.gradient, np.cross(there, part.gradient)], -1)
+        ends = ((rows.a, start), (rows.b, end))
+        for frame, J in ends:
+            weighted = (part.weight[..., None] * J).transpose(0, 2, 1)
             np.add.at(g, frame, (weighted @ part.value[..., None])[..., 0])
-            for j, other in enumerate(ends):
-                np.add.at(A, (frame, other), weighted @ J[j])
+            for other, J_other in ends:
+                np.add.at(A, (frame, other), weighted @ J_other)
     return A.transpose(0, 2, 1, 3).reshape(6 * T, 6 * T), g.reshape(-1)
 
 
-def _arrival(rows: _Rows, poses: np.ndarray) -> np.ndarray:
-    """Where the points (P, n, 3) are in camera s if they stand still."""
+def _arrival(rows: _Rows, poses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the points (P, n, 3) are in camera s if they stand still, and its rotations (P, 3, 3) from camera t."""
     M = inverse(poses[rows.b]) @ poses[rows.a]
-    return rows.points @ M[:, :3, :3].transpose(0, 2, 1) + M[:, None, :3, 3]
+    R = M[:, :3, :3]
+    return rows.points @ R.transpose(0, 2, 1) + M[:, None, :3, 3], R
 
 
 def _residuals(
@@ -208,7 +208,6 @@ def _precision(residual: np.ndarray, sigma: np.ndarray | float, scale: np.ndarra
 
 def _mismatch(dense: DenseWindow, rows: _Rows, poses: np.ndarray) -> float:
     """Mean robust cost of the room's distances, 1 where nothing matches."""
-    R = np.einsum("pji,pjk->pik", poses[rows.b][:, :3, :3], poses[rows.a][:, :3, :3])
-    distance, _ = _residuals(dense, rows, _arrival(rows, poses), R, 0.0)
+    distance, _ = _residuals(dense, rows, *_arrival(rows, poses), 0.0)
     x = np.square(distance.value / (_SIGMAS * rows.sigma))
     return float(np.where(distance.weight > 0, x / (1 + x), 1.0)[rows.room].mean())
