@@ -116,9 +116,12 @@ def estimate_motion(window: Window, config: Config, clock: Clock) -> PartMotion:
         motions = [c.motion for c in choices]
     with clock.stage("labels", 0.6):
         D = displacements(motions[: len(measured)], count)
-        labels = label_parts(dense, D, tracks.noise_m, config.label, config.explain, belief)
+        turning = np.zeros(dense.depth_m.shape, np.uint8)
         for spin, k in zip(spins, follows, strict=True):
-            labels[spin.own & (labels == 0)] = k + 1
+            turning[spin.own] = k + 1
+        known = np.where(turning <= len(measured), turning, 0)
+        labels = label_parts(dense, D, tracks.noise_m, config.label, config.explain, belief, known)
+        labels = np.where((labels == 0) & (turning > len(measured)), turning, labels)
         labels = keep_object(dense, labels, config.mask)
         joints = joints_of(choices, dense, labels)
         full = view.whole(upsample_labels(view.window, dense, labels))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fuse_tools import BODY, COLORS, DOOR, HINGE, SHAPE, VOXEL, K, cabinet, distance_to, render
+from fuse_tools import BODY, COLORS, DOOR, HINGE, SHAPE, VOXEL, K, cabinet, distance_to, look_at, render
 from object_tools import box_mesh, tilted_pose
 
 from art_perception.estimation.fuse import FuseConfig, fuse_parts
@@ -155,3 +155,18 @@ def test_same_input_same_mesh(scene, parts):
     for a, b in zip(parts, again, strict=True):
         assert np.array_equal(a.visual.vertices, b.visual.vertices)
         assert a.observed == b.observed
+
+
+def test_the_body_leaves_room_for_the_door_between_its_posts():
+    """The box around body and posts holds the door, behind which, as it hardly opens, nobody has looked."""
+    posts = tuple((np.array([0.17, y, 0.3]), np.array([0.02, 0.04, 0.6])) for y in (-0.225, 0.225))
+    joints = (HINGE, *(replace(HINGE, name=f"post_{k}", child=f"post_{k}") for k in (2, 3)))
+    q = np.linspace(0, 0.1, 12)[:, None] * [1, 0, 0]
+    cameras = [look_at(np.array([1.1, 0.03 * t - 0.15, 0.75]), BODY[0]) for t in range(12)]
+    window, motion = render((BODY, DOOR, *posts), joints, q, cameras, 0.001)
+    labels = np.where((motion.labels == 2) | (motion.labels == 3), np.uint8(0), motion.labels)
+    base, door = fuse_parts(window, PartMotion(labels, (HINGE,), q[:, :1]))
+    (_, y, z), (_, width, height) = DOOR
+    behind = np.abs(base.visual.vertices[:, 1:] - [y, z]) < np.array([width, height]) / 2 - 2 * VOXEL
+    assert base.visual.vertices[:, 1].max() > 0.24  # the posts are there
+    assert base.visual.vertices[behind.all(-1), 0].max() < door.visual.vertices[:, 0].max() - VOXEL

@@ -23,8 +23,8 @@ class Scene:
     moves: np.ndarray  # (T, h, w) bool, truth
     D: np.ndarray  # (2, T, 4, 4), exact
 
-    def labels(self, belief: Belief | None) -> np.ndarray:
-        return label_parts(self.dense, self.D, NOISE_M, LabelConfig(), ExplainConfig(), belief)
+    def labels(self, belief: Belief | None, turning: np.ndarray | None = None) -> np.ndarray:
+        return label_parts(self.dense, self.D, NOISE_M, LabelConfig(), ExplainConfig(), belief, turning)
 
     def iou(self, labels: np.ndarray) -> float:
         known = labels != UNLABELLED
@@ -80,6 +80,20 @@ def test_no_belief_and_one_that_nothing_moves_are_the_same(drawer):
     nothing = Belief(np.zeros(0, int), np.zeros(0, int), np.zeros(0))
     np.testing.assert_array_equal(drawer.labels(nothing), plain)
     np.testing.assert_array_equal(drawer.labels(drawer.believed(np.zeros(drawer.moves.shape))), plain)
+
+
+def test_what_is_said_to_turn_in_place_goes_along_unless_it_is_refuted(drawer):
+    """Said of everything, it takes what nothing contradicts and what no evidence reaches, not what surely stands."""
+    surface = surface_of(drawer.dense, NOISE_M, np.arange(len(drawer.moves)))
+    stays, goes = (explain(drawer.dense, surface, D, ExplainConfig()).refuted for D in drawer.D)
+    plain, said = (
+        drawer.labels(None, turning).reshape(len(drawer.moves), -1)[surface.frame, surface.pixel]
+        for turning in (None, np.ones(drawer.moves.shape, np.uint8))
+    )
+    stands = (goes > 0.6) & (stays < 0.1)
+    assert (said[stands] == 0).mean() > 0.95
+    assert (said[plain == 1] == 1).mean() > 0.99
+    assert (said == 1).sum() > 1.1 * (plain == 1).sum()
 
 
 def test_pieces_count_by_what_is_proved_to_move():

@@ -2,9 +2,10 @@
 
 The depth of every frame is integrated into a signed distance field in the part's own frame (``measured.py``). What no
 ray has measured is filled: solid inside the bounding box (of boxes) or the convex hull of the measured points, unless
-rays to any later surface have passed through it. So a door seen from one side becomes a thin slab, and a body seen from
-the front is closed without growing beyond what was measured. With a shape prior its completed part takes the place of
-box and hull, and may reach beyond the measured points (``prior_fill.py``).
+rays to any later surface have passed through it, or another part is or was there: what moves needs room. So a door seen
+from one side becomes a thin slab, and the body behind it is closed without growing beyond what was measured, or into
+the door. With a shape prior its completed part takes the place of box and hull, and may reach beyond the measured
+points (``prior_fill.py``).
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError, cKDTree
 
 from art_perception.bounds import bounded
-from art_perception.estimation.depth_view import DepthView, depth_views, look_up
+from art_perception.estimation.depth_view import DepthView, depth_views
+from art_perception.estimation.free_space import THICKNESS, Solid, seen_through, solid_of, taken
 from art_perception.estimation.measured import Measured, Oriented, gradients, measure, measured_points, oriented
 from art_perception.estimation.prior_fill import Prior, PriorFillConfig, bent_field, extent
 from art_perception.geometry.convex import convex_pieces, flat_directions
@@ -94,7 +96,13 @@ def fuse_parts(
     names = ["base", *(joint.child for joint in motion.joints)]
     points = [measured_points(k, views, config.min_share) for k in range(len(names))]
     completions = [_completion(k, prior, np.concatenate(points), config) for k in range(len(names))]
-    return tuple(_fuse_part(name, k, points[k], completions[k], views, config) for k, name in enumerate(names))
+    parts: list[Part] = []
+    solids: list[Solid] = []
+    for k in reversed(range(len(names))):  # what moves comes before what it moves in
+        part, solid = _fuse_part(names[k], k, points[k], completions[k], views, solids, config)
+        parts.insert(0, part)
+        solids += [solid] if solid else []
+    return tuple(parts)
 
 
 def _completion(label: int, prior: Prior | None, object_points: np.ndarray, config: FuseConfig) -> _Completion | None:
@@ -113,9 +121,10 @@ def _fuse_part(
     points: np.ndarray,
     completion: _Completion | None,
     views: list[DepthView],
+    others: list[Solid],
     config: FuseConfig,
-) -> Part:
-    """A part of measured points (N, 3), filled by its completion, or by a box or convex hull without one."""
+) -> tuple[Part, Solid | None]:
+    """A part of measured points (N, 3), filled by its completion, or by what box or convex hull ``others`` leave."""
     if len(points) < config.min_pixels:
         source = (
             "too few for a mesh" if completion is None else "too few to be used: its mesh comes from the shape prior"
@@ -124,22 +133,25 @@ def _fuse_part(
         points = points[:0]
     around = points if completion is None else np.concatenate([points, completion.places])
     if not len(around):
-        return Part(name, empty_mesh(), (), 0.0)
+        return Part(name, empty_mesh(), (), 0.0), None
     grid = _grid(around, config)
     truncation_m = config.truncation_voxels * grid.voxel_m
     measured = measure(points, grid, label, views, truncation_m, config.min_share)
     met = oriented(measured, grid, truncation_m)
-    free = _free_space(grid, views, label, config)
+    coarse = grid.coarser(FREE_FACTOR)
+    free = seen_through(coarse, views, label, truncation_m, config.free_votes)
     fill = None if completion is None else _prior_fill(name, grid, met, completion, free, truncation_m, config.prior)
     weight = measured.surface if fill is None else measured.surface + PRIOR_WEIGHT * (np.abs(fill) < 0.5)
     if fill is None:
-        fill = _box_fill(grid, measured, free, truncation_m)
-    field = _with_sheets(_closed(measured.field, fill), measured.shell)
-    mesh = smoothed(surface(tidy(field, weight, config.min_share), grid), 6)
+        barred = np.maximum(free, taken(coarse, views, label, others, truncation_m))
+        fill = _box_fill(grid, measured, barred, truncation_m)
+    field = tidy(_with_sheets(_closed(measured.field, fill), measured.shell), weight, config.min_share)
+    mesh = smoothed(surface(field, grid), 6)
     mesh = simplified(mesh, 0.1 * grid.voxel_m, config.max_faces)
     mesh = replace(mesh, colors=_vertex_colors(mesh, measured))
     pieces = convex_pieces(mesh, config.max_pieces, 0.75 * grid.voxel_m)
-    return Part(name, mesh, pieces, _observed_share(mesh, met, grid.voxel_m))
+    part = Part(name, mesh, pieces, _observed_share(mesh, met, grid.voxel_m))
+    return part, solid_of(label, grid, field < 0) if len(mesh.faces) else None
 
 
 def _grid(points: np.ndarray, config: FuseConfig) -> Grid:
@@ -150,13 +162,13 @@ def _grid(points: np.ndarray, config: FuseConfig) -> Grid:
     return grid_around(points, voxel, (config.truncation_voxels + 2) * voxel)
 
 
-def _box_fill(grid: Grid, measured: Measured, free: np.ndarray, truncation_m: float) -> np.ndarray:
-    """Field of the unmeasured space: solid inside the outline of the measured cells where no ray has passed."""
+def _box_fill(grid: Grid, measured: Measured, barred: np.ndarray, truncation_m: float) -> np.ndarray:
+    """Field of the unmeasured space: solid inside the outline of the measured cells unless ``barred`` (coarse)."""
     planes = _outline(grid.positions(measured.confirmed), _cell_normals(measured.field, measured.confirmed))
     coarse = grid.coarser(FREE_FACTOR)
     points = coarse.positions(np.arange(np.prod(coarse.shape)))
     outside = _distance_outside(planes, points).reshape(coarse.shape) / truncation_m
-    return np.clip(refine(np.maximum(outside, free), FREE_FACTOR, grid.shape), -1, 1)
+    return np.clip(refine(np.maximum(outside, barred), FREE_FACTOR, grid.shape), -1, 1)
 
 
 def _prior_fill(
@@ -180,26 +192,14 @@ def _prior_fill(
     return np.clip(np.maximum(bent.field / truncation_m, refine(free, FREE_FACTOR, grid.shape)), -1, 1)
 
 
-def _free_space(grid: Grid, views: list[DepthView], label: int, config: FuseConfig) -> np.ndarray:
-    """On ``grid.coarser(FREE_FACTOR)``: 1 where rays went on for at least a truncation, -1 where not, blurred."""
-    coarse = grid.coarser(FREE_FACTOR)
-    points = coarse.positions(np.arange(np.prod(coarse.shape)))
-    votes = np.zeros(len(points), np.int32)
-    for view in views:
-        seen, index = look_up(view, label, points)
-        votes += view.nearest_m[index] - seen[:, 2] > config.truncation_voxels * grid.voxel_m
-    free = np.where(votes >= min(config.free_votes, len(views)), np.float32(1), np.float32(-1))
-    return ndimage.gaussian_filter(free.reshape(coarse.shape), 0.7)
-
-
-def _closed(field: np.ndarray, fill: np.ndarray, thickness: float = 0.5) -> np.ndarray:
-    """Join measured and filled space: a measured surface is ``thickness`` truncations thick, or more where filled.
+def _closed(field: np.ndarray, fill: np.ndarray) -> np.ndarray:
+    """Join measured and filled space: a measured surface is ``THICKNESS`` truncations thick, or more where filled.
 
     Measured space stays as it is; its border and everything beyond is smoothed.
     """
     unknown = np.isnan(field)
     depth = np.where(unknown, np.float32(-1), field)
-    sharp = np.maximum(depth, np.minimum(-thickness - depth, fill))
+    sharp = np.maximum(depth, np.minimum(-THICKNESS - depth, fill))
     border = ndimage.binary_dilation(unknown, np.ones((3, 3, 3)))
     return np.where(border, ndimage.gaussian_filter(sharp, 0.5), sharp)
 

@@ -96,16 +96,25 @@ def label_parts(
     config: LabelConfig,
     test: ExplainConfig,
     belief: Belief | None = None,
+    turning: np.ndarray | None = None,
 ) -> np.ndarray:
     """Label every usable pixel, what either explains included: it goes with what it continues.
 
     Not for registration, to which such a surface contributes nothing but doubt. Arguments and result as in
-    :func:`label_window`; ``belief`` tips the balance where standing still and a motion explain a surface alike.
+    :func:`label_window`; ``belief`` tips the balance where standing still and a motion explain a surface alike, and so
+    does ``turning`` (T, h, w), the part that turns in place there, or 0.
     """
     labels, judged = _judge(dense, displacements, noise_m, config, test)
+    if turning is not None:
+        labels = np.where((labels == 0) & (turning > 0), turning, labels).astype(np.uint8)
     if judged is None:
         return labels
     costs, doubt = judged.costs, judged.doubt
+    if turning is not None:
+        part = turning.reshape(len(turning), -1)[judged.surface.frame, judged.surface.pixel]
+        own = np.flatnonzero(part)
+        costs[own, part[own]] -= config.static_bonus
+        doubt[own, part[own]] = 0
     best = (costs + doubt).argmin(1)
     if belief is not None and len(belief.frame):
         support = _support(dense, judged.surface, best, displacements, belief, 2 * judged.size)
