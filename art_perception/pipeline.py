@@ -19,7 +19,7 @@ from art_perception.estimation.flow import FlowConfig, Tracks, optical_flow, tra
 from art_perception.estimation.fuse import FuseConfig, fuse_parts
 from art_perception.estimation.label import LabelConfig, label_parts, label_window, upsample_labels
 from art_perception.estimation.mask import MaskConfig, keep_object
-from art_perception.estimation.parts import Found, PartSearch, displacements, needed, require_motion
+from art_perception.estimation.parts import Found, PartSearch, displacements, needed, parents_of, require_motion
 from art_perception.estimation.segment import SegmentConfig
 from art_perception.estimation.select import Choice, joints_of, refine_all, trusted
 from art_perception.estimation.spin import find_spins, joined
@@ -120,7 +120,9 @@ def estimate_motion(window: Window, config: Config, clock: Clock) -> PartMotion:
         for spin, k in zip(spins, follows, strict=True):
             turning[spin.own] = k + 1
         known = np.where(turning <= len(measured), turning, 0)
-        labels = label_parts(dense, D, tracks.noise_m, config.label, config.explain, belief, known)
+        labels = label_parts(
+            dense, D, tracks.noise_m, config.label, config.explain, parents_of(motions[: len(measured)]), belief, known
+        )
         labels = np.where((labels == 0) & (turning > len(measured)), turning, labels)
         labels = keep_object(dense, labels, config.mask)
         joints = joints_of(choices, dense, labels)
@@ -133,7 +135,7 @@ def settle(dense: DenseWindow, tracks: Tracks, found: Found, config: Config) -> 
     coarse = dense.coarser(2)
     while True:
         D = displacements(found.motions, len(coarse.depth_m))
-        rough = label_window(coarse, D, tracks.noise_m, config.label, config.explain)
+        rough = label_window(coarse, D, tracks.noise_m, config.label, config.explain, parents_of(found.motions))
         labels = rough.repeat(2, 1).repeat(2, 2)[:, : dense.depth_m.shape[1], : dense.depth_m.shape[2]]
         choices = refine_all(dense, labels, found.motions, tracks, found.part_of_track, config.joint)
         motions = [c.motion for c in choices]

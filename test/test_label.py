@@ -24,7 +24,7 @@ class Scene:
     D: np.ndarray  # (2, T, 4, 4), exact
 
     def labels(self, belief: Belief | None, turning: np.ndarray | None = None) -> np.ndarray:
-        return label_parts(self.dense, self.D, NOISE_M, LabelConfig(), ExplainConfig(), belief, turning)
+        return label_parts(self.dense, self.D, NOISE_M, LabelConfig(), ExplainConfig(), [0, 0], belief, turning)
 
     def iou(self, labels: np.ndarray) -> float:
         known = labels != UNLABELLED
@@ -53,7 +53,7 @@ def drawer() -> Scene:
 
 
 def test_what_slides_along_itself_goes_with_what_it_continues(drawer):
-    evidence = label_window(drawer.dense, drawer.D, NOISE_M, LabelConfig(), ExplainConfig())
+    evidence = label_window(drawer.dense, drawer.D, NOISE_M, LabelConfig(), ExplainConfig(), [0, 0])
     assert drawer.iou(drawer.labels(None)) > drawer.iou(evidence) + 0.02
 
 
@@ -80,6 +80,18 @@ def test_no_belief_and_one_that_nothing_moves_are_the_same(drawer):
     nothing = Belief(np.zeros(0, int), np.zeros(0, int), np.zeros(0))
     np.testing.assert_array_equal(drawer.labels(nothing), plain)
     np.testing.assert_array_equal(drawer.labels(drawer.believed(np.zeros(drawer.moves.shape))), plain)
+
+
+def test_what_two_motions_explain_alike_moves_with_the_parent(drawer):
+    """A part on the drawer that hardly moves on it takes what is the drawer's only if nobody says it hangs on it."""
+    T = np.broadcast_to(np.eye(4), drawer.D[1].shape).copy()
+    T[:, 2, 3] = np.linspace(0, 0.002, len(T))
+    D = np.stack([*drawer.D, T @ drawer.D[1]])
+    free, nested = (
+        (label_window(drawer.dense, D, NOISE_M, LabelConfig(), ExplainConfig(), [0, 0, parent]) == 2).sum()
+        for parent in (0, 1)
+    )
+    assert nested < 0.01 * drawer.moves.sum() < 0.1 * free
 
 
 def test_what_is_said_to_turn_in_place_goes_along_unless_it_is_refuted(drawer):

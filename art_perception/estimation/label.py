@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -69,7 +70,12 @@ class _Judged:
 
 
 def label_window(
-    dense: DenseWindow, displacements: np.ndarray, noise_m: float, config: LabelConfig, test: ExplainConfig
+    dense: DenseWindow,
+    displacements: np.ndarray,
+    noise_m: float,
+    config: LabelConfig,
+    test: ExplainConfig,
+    parents: Sequence[int],
 ) -> np.ndarray:
     """Label every usable pixel; what a motion explains no better than standing still is static.
 
@@ -79,11 +85,12 @@ def label_window(
         noise_m: depth noise at the window's median depth, metres.
         config: smoothing.
         test: how motions are tested.
+        parents: (K,) index of the motion that each one adds to; of the first, 0.
 
     Returns:
         (T, h, w) uint8: 0 static, k part k, ``UNLABELLED`` where unusable.
     """
-    labels, judged = _judge(dense, displacements, noise_m, config, test)
+    labels, judged = _judge(dense, displacements, noise_m, config, test, parents)
     if judged is not None:
         _paint(labels, judged, (judged.costs + judged.doubt).argmin(1), displacements)
     return labels
@@ -95,6 +102,7 @@ def label_parts(
     noise_m: float,
     config: LabelConfig,
     test: ExplainConfig,
+    parents: Sequence[int],
     belief: Belief | None = None,
     turning: np.ndarray | None = None,
 ) -> np.ndarray:
@@ -104,7 +112,7 @@ def label_parts(
     :func:`label_window`; ``belief`` tips the balance where standing still and a motion explain a surface alike, and so
     does ``turning`` (T, h, w), the part that turns in place there, or 0.
     """
-    labels, judged = _judge(dense, displacements, noise_m, config, test)
+    labels, judged = _judge(dense, displacements, noise_m, config, test, parents)
     if turning is not None:
         labels = np.where((labels == 0) & (turning > 0), turning, labels).astype(np.uint8)
     if judged is None:
@@ -126,7 +134,12 @@ def label_parts(
 
 
 def _judge(
-    dense: DenseWindow, displacements: np.ndarray, noise_m: float, config: LabelConfig, test: ExplainConfig
+    dense: DenseWindow,
+    displacements: np.ndarray,
+    noise_m: float,
+    config: LabelConfig,
+    test: ExplainConfig,
+    parents: Sequence[int],
 ) -> tuple[np.ndarray, _Judged | None]:
     """Labels of what stands still without question, and what the motions make of the rest, if there is any."""
     labels = np.full(dense.depth_m.shape, UNLABELLED, np.uint8)
@@ -148,6 +161,9 @@ def _judge(
         if k > 0:
             proof = _cell_average(verdicts[0].proof, rest, 4 * size)
             doubt[:, k] = config.static_bonus + config.unproven_cost * np.clip(1 - proof / _PROOF, 0, 1)
+        if parents[k] > 0:  # and what its parent's motion explains as well moves with the parent
+            proof = _cell_average(verdicts[parents[k]].proof, rest, 4 * size)
+            costs[:, k] += config.static_bonus + config.unproven_cost * np.clip(1 - proof / _PROOF, 0, 1)
     refuted = np.stack([v.refuted > test.max_refuted for v in verdicts], -1)
     return labels, _Judged(surface, size, refuted, costs, doubt)
 

@@ -97,6 +97,11 @@ def displacements(motions: list[Motion], frames: int) -> np.ndarray:
     return np.stack([still, *(world_displacement(motions, k) for k in range(len(motions)))])
 
 
+def parents_of(motions: list[Motion]) -> list[int]:
+    """Index (K + 1,) in :func:`displacements` of the body that each one hangs on; the static body on itself."""
+    return [0, *(motion.parent + 1 for motion in motions)]
+
+
 def track_surface(dense: DenseWindow, tracks: Tracks, every: int = 6) -> tuple[Surface, np.ndarray]:
     """Every ``every``-th sighting of the tracks as surface points, and the track (n,) of each."""
     seen = tracks.visible.copy()
@@ -305,7 +310,7 @@ class PartSearch:
         motions = [*self.found.motions, unchained(motion, self.found.motions)]
         k = len(motions)
         D = displacements(motions, len(self.coarse.depth_m))
-        labels = label_window(self.coarse, D, self.tracks.noise_m, self.label, self.test)
+        labels = label_window(self.coarse, D, self.tracks.noise_m, self.label, self.test, parents_of(motions))
         part = np.where(supporters, k - 1, self.found.part_of_track)
         choice = refine_joint(self.coarse, labels, motions, k - 1, self.tracks, part, self.joint)
         if confidence(choice) < self.joint.min_confidence:

@@ -17,7 +17,7 @@ from art_perception.estimation.flow import Flows, Tracks, optical_flow, track_po
 from art_perception.estimation.joint_fit import Motion
 from art_perception.estimation.label import label_parts
 from art_perception.estimation.mask import keep_object
-from art_perception.estimation.parts import Found, Hint, PartSearch, displacements, require_motion
+from art_perception.estimation.parts import Found, Hint, PartSearch, displacements, parents_of, require_motion
 from art_perception.estimation.sample import sample_window
 from art_perception.estimation.segment import Judge, find_joints, in_frame_of
 from art_perception.estimation.select import joint_of, joints_of, refine_all
@@ -125,7 +125,7 @@ def unrefined(window: Window, ids: np.ndarray, config: Config) -> tuple[Predicti
     require_motion(search.run(hints).motions, tracks, config.segment)
     motions = search.kept
     D = displacements(motions, len(dense.depth_m))
-    labels = label_parts(dense, D, tracks.noise_m, config.label, config.explain, belief)
+    labels = label_parts(dense, D, tracks.noise_m, config.label, config.explain, parents_of(motions), belief)
     labels = keep_object(dense, labels, config.mask)
     stamps_s = np.array([f.stamp_s for f in window.frames])
     joints = tuple(joint_of(k, motion, 0.0) for k, motion in enumerate(motions))
