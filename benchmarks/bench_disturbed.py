@@ -189,9 +189,10 @@ DISTURBANCES: tuple[Callable[[Frames, np.random.Generator], Frames], ...] = (
 
 
 def _edge(depth_m: np.ndarray, reach: int) -> np.ndarray:
-    """Pixels (H, W) within ``reach`` of a step of 3 % in depth."""
+    """Pixels (H, W) within ``reach`` of a step of 3 % in measured depth."""
     kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-    return cv2.dilate(depth_m, kernel) - cv2.erode(depth_m, kernel) > 0.03 * np.maximum(depth_m, 0.1)
+    nearest = cv2.erode(np.where(depth_m > 0, depth_m, np.float32(1e3)), kernel)
+    return cv2.dilate(depth_m, kernel) - nearest > 0.03 * np.maximum(depth_m, 0.1)
 
 
 def main() -> None:
