@@ -189,10 +189,13 @@ DISTURBANCES: tuple[Callable[[Frames, np.random.Generator], Frames], ...] = (
 
 
 def _edge(depth_m: np.ndarray, reach: int) -> np.ndarray:
-    """Pixels (H, W) within ``reach`` of a step of 3 % in measured depth."""
-    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-    nearest = cv2.erode(np.where(depth_m > 0, depth_m, np.float32(1e3)), kernel)
-    return cv2.dilate(depth_m, kernel) - nearest > 0.03 * np.maximum(depth_m, 0.1)
+    """Pixels (H, W) within ``reach`` of which depth leaves a plane by more than 1.5 %."""
+    edge = np.zeros(depth_m.shape, bool)
+    for axis in (0, 1):
+        sides = np.stack([np.roll(depth_m, reach, axis), np.roll(depth_m, -reach, axis)])
+        known = (sides > 0).all(0) & (depth_m > 0)
+        edge |= known & (np.abs(sides.mean(0) - depth_m) > 0.015 * depth_m)
+    return edge
 
 
 def main() -> None:
