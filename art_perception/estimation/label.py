@@ -33,7 +33,7 @@ class LabelConfig:
     """Edge of the cells over which costs are averaged, reduced pixels at the median depth."""
     static_bonus: float = bounded(0.04, 0.0, 1.0)
     """How much better than standing still a motion must explain a pixel."""
-    unproven_cost: float = bounded(0.25, 0.0, 1.0)
+    unproven_cost: float = bounded(0.15, 0.0, 1.0)
     """Extra cost of calling a surface moving where no frame nearby refutes that it stands still."""
 
 
