@@ -270,7 +270,7 @@ def section(stored: Sequence[dict]) -> str:
             lines.append([(disturb.__doc__ or "").rstrip("."), *_row(scores)])
     return (
         "## Recordings with one thing wrong\n\n"
-        f"{len(clips)} recordings ({', '.join(clips)}); a joint that was missed counts 90 deg and 100 cm. "
+        f"Recordings: {', '.join(clips)}; a joint that was missed counts 90 deg and 100 cm. "
         f"`python -m benchmarks.bench_disturbed --out OUT --bags ...`, commit {code_version()[:12]}.\n\n"
         f"{markdown_lines(lines)}"
     )
