@@ -25,8 +25,7 @@ from art_perception.cli.train import packed
 from art_perception.cli.training import TrainOptions
 from art_perception.data.bank import Bank
 from art_perception.data.windows import WindowsConfig, draw_windows
-from art_perception.errors import ArtPerceptionError, UsageError
-from art_perception.eval.benchmark import write_section
+from art_perception.errors import UsageError
 from art_perception.eval.protocol import Spread
 from art_perception.eval.tables import markdown_lines
 from art_perception.io.results import code_version
@@ -35,8 +34,8 @@ from art_perception.models.sim2art import Sim2Art
 from art_perception.train.sim2art import Draw, Recipe, sim2art_stage
 from art_perception.train.stage import Start, train_stage
 from art_perception.train.validate import Batch, validate
+from benchmarks.publish import published
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 COLUMNS = {
     "miou": "mIoU",
     "axis_mean": "axis deg, mean",
@@ -98,13 +97,7 @@ class Variant:
 def main() -> None:
     """Train and score what is missing, then write the table."""
     options = tyro.cli(Options, description=__doc__)
-    try:
-        text = run(options)
-    except ArtPerceptionError as error:
-        raise SystemExit(str(error)) from error
-    print(text)
-    if options.publish:
-        write_section(DOCUMENT, "ablation", text)
+    published("ablation", lambda: run(options), options.publish)
 
 
 def run(options: Options) -> str:

@@ -38,14 +38,13 @@ from art_perception.data.shape_bank import (
     save_shape_bank,
     shapes_of,
 )
-from art_perception.errors import ArtPerceptionError, UsageError
-from art_perception.eval.benchmark import claim, write_section
+from art_perception.errors import UsageError
+from art_perception.eval.benchmark import claim
 from art_perception.eval.benchmark_completion import ROUNDS, ROWS, SeenObject, measure, see_object, settings_of
 from art_perception.eval.completion_tables import Scored, from_json, section, to_json
 from art_perception.eval.shape_error import SAMPLES
 from art_perception.models.checkpoint import SHIPPED, fingerprint, kinediff3d_file
-
-DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+from benchmarks.publish import published
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +91,7 @@ def main() -> None:
     """Measure what is missing, then write tables."""
     options = tyro.cli(Options, description=__doc__)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    try:
-        text = run(options)
-    except ArtPerceptionError as error:
-        raise SystemExit(str(error)) from error
-    print(text)
-    if options.publish:
-        write_section(DOCUMENT, "completion", text)
+    published("completion", lambda: run(options), options.publish)
 
 
 def run(options: Options) -> str:

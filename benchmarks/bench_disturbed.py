@@ -24,8 +24,7 @@ from art_perception.cli.evaluate import Job, evaluate_clip
 from art_perception.cli.run import Recording
 from art_perception.cli.scores import require_truth
 from art_perception.data.config import SimulateConfig
-from art_perception.errors import ArtPerceptionError
-from art_perception.eval.benchmark import from_json, procedural_clips, to_json, write_section
+from art_perception.eval.benchmark import from_json, procedural_clips, to_json
 from art_perception.eval.scoring import ClipScore
 from art_perception.eval.tables import markdown_lines
 from art_perception.io.bag import read_frames, read_ground_truth, read_part_ids
@@ -33,8 +32,9 @@ from art_perception.io.bag_writer import BagWriter
 from art_perception.io.results import code_version
 from art_perception.pipeline import Config
 from art_perception.types import RgbdFrame
-from benchmarks.bench_accuracy import DOCUMENT, render
 from benchmarks.bench_accuracy import Job as Rendering
+from benchmarks.bench_accuracy import render
+from benchmarks.publish import published
 
 _BASELINE_M = 0.05  # of the stereo pair whose steps are imitated
 _OWN = ("cabinet", "laptop", "drawer_table", "microwave")  # kinds of the recordings that are rendered without --bags
@@ -202,13 +202,7 @@ def main() -> None:
     """Measure what is missing, then write the table."""
     options = tyro.cli(Options, description=__doc__)
     options.out.mkdir(parents=True, exist_ok=True)
-    try:
-        text = run(options)
-    except ArtPerceptionError as error:
-        raise SystemExit(str(error)) from error
-    print(text)
-    if options.publish:
-        write_section(DOCUMENT, "disturbed", text)
+    published("disturbed", lambda: run(options), options.publish)
 
 
 def run(options: Options) -> str:

@@ -27,8 +27,7 @@ from art_perception.data.motion import look_at
 from art_perception.data.partnet import load_asset
 from art_perception.data.strokes import observable_joints
 from art_perception.data.truth import robot_description
-from art_perception.errors import ArtPerceptionError
-from art_perception.eval.benchmark import from_json, read_assets, to_json, write_section
+from art_perception.eval.benchmark import from_json, read_assets, to_json
 from art_perception.eval.scoring import ClipScore, moving_joints
 from art_perception.eval.tables import markdown_lines
 from art_perception.geometry.kinematics import displacements, with_base
@@ -38,8 +37,8 @@ from art_perception.io.results import code_version
 from art_perception.pipeline import Config
 from art_perception.types import JointType, RgbdFrame
 from benchmarks.mujoco_scene import HEIGHT, WIDTH, Room, Scene, build
+from benchmarks.publish import published
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 SETS = {
     "one joint, mask": (1, True),
     "two joints, mask": (2, True),
@@ -93,13 +92,7 @@ class Take:
 def main() -> None:
     """Render and score what is missing, then write the table."""
     options = tyro.cli(Options, description=__doc__)
-    try:
-        text = run(options)
-    except ArtPerceptionError as error:
-        raise SystemExit(str(error)) from error
-    print(text)
-    if options.publish:
-        write_section(DOCUMENT, "mujoco", text)
+    published("mujoco", lambda: run(options), options.publish)
 
 
 def run(options: Options) -> str:
