@@ -264,7 +264,7 @@ def refine(
     joined = _joined(dense, labels, part, evidence, motion, config)
     if joined is not motion:
         motion, A = _descend(dense, labels, part, evidence, joined, config)
-    return Fit(replace(motion, covariance=covariance_of(A)), *_cost(dense, labels, part, evidence, motion, config))
+    return Fit(replace(motion, covariance=covariance_of(A)), *cost_of(dense, labels, part, evidence, motion, config))
 
 
 def _descend(
@@ -316,7 +316,7 @@ def _joined(
     reach = int(most / width)
     offsets = np.arange(-reach, reach + 1) * width
     tried = [replace(motion, q=motion.q + offset * later) for offset in offsets]
-    costs = [_cost(dense, labels, part, evidence, m, config)[0] for m in tried]
+    costs = [cost_of(dense, labels, part, evidence, m, config)[0] for m in tried]
     best = int(np.argmin(costs))
     return tried[best] if costs[best] < costs[reach] - _CLEAR else motion
 
@@ -349,7 +349,7 @@ def _track_excess(motion: Motion, evidence: Evidence) -> np.ndarray:
     return spread(motion, evidence.tracks, evidence.track_weights) * np.sqrt(evidence.track_weights) / 3
 
 
-def _cost(
+def cost_of(
     dense: DenseWindow, labels: np.ndarray, part: int, evidence: Evidence, motion: Motion, config: JointConfig
 ) -> tuple[float, float]:
     """Robust cost and number of residuals.

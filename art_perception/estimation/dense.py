@@ -13,6 +13,7 @@ from art_perception.geometry.normals import disparity_noise, surface_normals
 from art_perception.types import RgbdFrame, Window
 
 _BEFORE_M = 0.03  # how far a wire stands before what is around it
+_MASK_EDGE = 5  # pixels across: what masks may be off by, to both sides
 _DETAIL_PX = 3.0  # brightness that varies more slowly than this is shading
 
 
@@ -33,6 +34,7 @@ class DenseWindow:
         gradient: (T, h, w, 2) float32, its derivative by column and row, per pixel.
         ripple: (T, h, w) float32, how much it varies within a pixel's error of the lookup.
         usable: (T, h, w) bool: measured, off depth edges, inside the mask when there is one.
+        off_object: (T, h, w) bool: outside the mask by more than masks are usually off; nowhere without masks.
         K: (3, 3) of the reduced images.
         T_world_camera: (T, 4, 4).
         step: full-resolution pixels per reduced pixel.
@@ -51,6 +53,7 @@ class DenseWindow:
     gradient: np.ndarray
     ripple: np.ndarray
     usable: np.ndarray
+    off_object: np.ndarray
     K: np.ndarray
     T_world_camera: np.ndarray
     step: int
@@ -105,6 +108,7 @@ class DenseWindow:
             gradient=factor * self.gradient[pick],
             ripple=factor * self.ripple[pick],
             usable=self.usable[pick],
+            off_object=self.off_object[pick],
             K=K,
             T_world_camera=self.T_world_camera,
             step=factor * self.step,
@@ -135,6 +139,11 @@ def _nearest(depth: np.ndarray) -> np.ndarray:
     """Smallest measured depth (T, h, w) of the 3x3 neighbourhood, infinite where nothing was measured."""
     known = np.where(depth > 0, depth, np.inf).astype(np.float32)
     return np.stack([cv2.erode(image, np.ones((3, 3), np.uint8)) for image in known])
+
+
+def _outside(mask: np.ndarray) -> np.ndarray:
+    """Which pixels (h, w) are further outside a mask than masks are off; of an empty one, none is known to be."""
+    return (cv2.dilate(mask.astype(np.uint8), np.ones((_MASK_EDGE, _MASK_EDGE), np.uint8)) == 0) & mask.any()
 
 
 def _wire(depth: np.ndarray, surface: np.ndarray) -> np.ndarray:
@@ -180,6 +189,7 @@ def densify(window: Window, width: int) -> DenseWindow:
         gradient=gradient,
         ripple=ripple,
         usable=(depth > 0) & mask,
+        off_object=np.stack([_outside(m) for m in mask]),
         K=K,
         T_world_camera=np.stack([f.T_world_camera for f in window.frames]),
         step=step,

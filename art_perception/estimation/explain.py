@@ -141,11 +141,15 @@ def _explain(dense: DenseWindow, surface: Surface, D: np.ndarray, config: Explai
 def _ask(
     dense: DenseWindow, camera: np.ndarray, s: int, surface: Surface, tolerance: float, loose: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Whether witness s saw a surface at each place, saw through it, and the brightness contrast in [0, 1]."""
+    """Whether witness s saw a surface at each place, saw through it, and the brightness contrast in [0, 1].
+
+    Something that is not the object, which the mask knows, is seen through the object as well.
+    """
     v, u, inside = project_rounded(camera, dense.K, dense.depth_m.shape[1:])
     pixel = v * dense.depth_m.shape[2] + u
-    measured, noise, detail, ripple = (
-        image[s].reshape(-1)[pixel] for image in (dense.depth_m, dense.slack_m, dense.detail, dense.ripple)
+    measured, noise, detail, ripple, other = (
+        image[s].reshape(-1)[pixel]
+        for image in (dense.depth_m, dense.slack_m, dense.detail, dense.ripple, dense.off_object)
     )
     slack = tolerance + 4 * loose * surface.sigma + noise
     behind = measured - camera[:, 2]
@@ -155,4 +159,5 @@ def _ask(
     known = inside & (measured > 0)
     difference = np.abs(detail - surface.detail) - ripple
     contrast = np.clip(difference / 0.15, 0, 1)
-    return known & (np.abs(behind) <= slack), known & (behind > slack), contrast
+    there = known & (np.abs(behind) <= slack)
+    return there & ~other, known & (behind > slack) | there & other, contrast

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +35,8 @@ class LabelConfig:
     """How much better than standing still a motion must explain a pixel."""
     unproven_cost: float = bounded(0.15, 0.0, 1.0)
     """Extra cost of calling a surface moving where no frame nearby refutes that it stands still."""
+    final_unproven_cost: float = bounded(0.25, 0.0, 1.0)
+    """The same when the joints are known and only their parts' outlines are asked for."""
 
 
 class Belief(NamedTuple):
@@ -112,7 +114,8 @@ def label_parts(
     :func:`label_window`; ``belief`` tips the balance where standing still and a motion explain a surface alike, and so
     does ``turning`` (T, h, w), the part that turns in place there, or 0.
     """
-    labels, judged = _judge(dense, displacements, noise_m, config, test, parents)
+    strict = replace(config, unproven_cost=config.final_unproven_cost)
+    labels, judged = _judge(dense, displacements, noise_m, strict, test, parents)
     if turning is not None:
         labels = np.where((labels == 0) & (turning > 0), turning, labels).astype(np.uint8)
     if judged is None:

@@ -17,6 +17,7 @@ import numpy as np
 from art_perception.errors import MotionError
 from art_perception.estimation.align import JointConfig
 from art_perception.estimation.dense import DenseWindow
+from art_perception.estimation.divide import divided
 from art_perception.estimation.explain import ExplainConfig, Surface, Verdict, explain, surface_of, undo
 from art_perception.estimation.flow import Tracks
 from art_perception.estimation.joint_fit import Motion
@@ -31,10 +32,10 @@ from art_perception.estimation.segment import (
     travel,
     world_displacement,
 )
-from art_perception.estimation.select import VALID, confidence, refine_joint
+from art_perception.estimation.select import VALID, Choice, confidence, refine_joint
 from art_perception.estimation.sharpen import Region, sharpen, turning
-from art_perception.estimation.threads import THIN, thinness
-from art_perception.geometry.lie import transform
+from art_perception.estimation.threads import THIN, thinness, threads
+from art_perception.geometry.lie import inverse, transform
 from art_perception.geometry.screw import on_one_line
 from art_perception.types import JointType
 
@@ -46,6 +47,8 @@ _NEWS = 0.25  # of what a part must explain, so much that nothing else does
 _BODILY = 0.25  # of a part's surface: what depth alone shows to have moved, unless it turns in place
 _SEEN_TO_MOVE = 0.1  # of the frames: in so many depth refutes that a place stands still
 _FAR = 6  # axes further from a part than so many of its radii turn it as a slide would move it
+_SLENDER = 0.13  # share of a part's pixels without a normal, from which on what is behind it disturbs
+_SETTLING = 2  # rounds in which two parts that passed for one divide their surface
 _CLEAR = 0.85  # share of what is left that a proposal must explain to need no rival
 _MAX_REST = 8000  # points of unexplained surface that are kept
 _JUDGES = 4000  # of them that judge a proposal
@@ -307,12 +310,8 @@ class PartSearch:
         """Refine a proposal; keep it when it moved enough and explains enough."""
         if self._is_known(motion):
             return False
-        motions = [*self.found.motions, unchained(motion, self.found.motions)]
-        k = len(motions)
-        D = displacements(motions, len(self.coarse.depth_m))
-        labels = label_window(self.coarse, D, self.tracks.noise_m, self.label, self.test, parents_of(motions))
-        part = np.where(supporters, k - 1, self.found.part_of_track)
-        choice = refine_joint(self.coarse, labels, motions, k - 1, self.tracks, part, self.joint)
+        k = len(self.found.motions) + 1
+        choice, labels = self._refined(unchained(motion, self.found.motions), supporters)
         if confidence(choice) < self.joint.min_confidence:
             return False
         motion = choice.motion
@@ -323,14 +322,62 @@ class PartSearch:
         D_new = world_displacement([*self.found.motions, motion], k - 1)
         if self._is_shading(motion, D_new) or not self._is_news(D_new, confidence(choice)):
             return False
-        explained = self._explained_tracks(D_new)
-        part = np.where((supporters | self.free) & explained, k - 1, self.found.part_of_track)
+        parts = self._parts_of(motion, labels)
+        self._add(parts[0], supporters)
+        for part in parts[1:]:
+            self._add(part, np.zeros_like(supporters))
+        return True
+
+    def _add(self, motion: Motion, supporters: np.ndarray) -> None:
+        """Enter a part, with the tracks and the surface that it explains."""
+        k = len(self.found.motions)
+        D = world_displacement([*self.found.motions, motion], k)
+        explained = self._explained_tracks(D)
+        part = np.where((supporters | self.free) & explained, k, self.found.part_of_track)
         self.found = Found([*self.found.motions, motion], part)
-        verdict = explain(self.coarse, self.changed, D_new, self.test)
+        verdict = explain(self.coarse, self.changed, D, self.test)
         good = verdict.refuted <= self.test.max_refuted
         self.cost[good] = np.minimum(self.cost, verdict.cost)[good]
         self.free &= ~explained
-        return True
+
+    def _parts_of(self, motion: Motion, labels: np.ndarray) -> list[Motion]:
+        """``motion``, or those of the two parts that it is a compromise between."""
+        k = len(self.found.motions)
+        halves = divided(self.coarse, labels, [*self.found.motions, motion], self.tracks.noise_m, self.joint)
+        if halves is None:
+            return [motion]
+        motions = [*self.found.motions, *halves]
+        nobody = np.full(len(self.tracks.points), -1)
+        for _ in range(_SETTLING):
+            D = displacements(motions, len(self.coarse.depth_m))
+            labels = label_window(self.coarse, D, self.tracks.noise_m, self.label, self.test, parents_of(motions))
+            for i in (k, k + 1):
+                motions[i] = refine_joint(self.coarse, labels, motions, i, self.tracks, nobody, self.joint).motion
+        return motions[k:] if all(moved_enough(m, self.segment) for m in motions[k:]) else [motion]
+
+    def _refined(self, motion: Motion, supporters: np.ndarray) -> tuple[Choice, np.ndarray]:
+        """Refine a proposal on what it explains; also the labels of that.
+
+        The wall behind a slender part draws its registration off: of such a part a fit to where its points are is
+        tried as well, and of both what explains more of all that moved is kept.
+        """
+        choice, labels = self._registered(motion, supporters)
+        own = labels == len(self.found.motions) + 1
+        if motion.type is JointType.PRISMATIC or thinness(self.coarse, own) < _SLENDER:
+            return choice, labels
+        D = displacements(self.found.motions, len(self.coarse.depth_m))[motion.parent + 1]
+        clouds = self.coarse.clouds(own, inverse(D) @ self.coarse.T_world_camera)
+        start, _, _ = threads(clouds, motion, self.tracks.noise_m)
+        other, other_labels = self._registered(start, supporters)
+        better = self._gain(other.motion) > self._gain(choice.motion)
+        return (other, other_labels) if better else (choice, labels)
+
+    def _registered(self, motion: Motion, supporters: np.ndarray) -> tuple[Choice, np.ndarray]:
+        motions = [*self.found.motions, motion]
+        D = displacements(motions, len(self.coarse.depth_m))
+        labels = label_window(self.coarse, D, self.tracks.noise_m, self.label, self.test, parents_of(motions))
+        part = np.where(supporters, len(motions) - 1, self.found.part_of_track)
+        return refine_joint(self.coarse, labels, motions, len(motions) - 1, self.tracks, part, self.joint), labels
 
     def _is_news(self, D: np.ndarray, sure: float) -> bool:
         """Whether a displacement explains some of what nothing else does, instead of dividing a part that is known.

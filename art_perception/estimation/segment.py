@@ -8,6 +8,7 @@ et al. 2003, scored as in MSAC, Torr & Zisserman 2000).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -270,7 +271,7 @@ def in_frame_of(tracks: Tracks, motions: list[Motion], parent: int) -> Tracks:
     return replace(tracks, points=np.einsum("tij,ntj->nti", D[:, :3, :3], tracks.points) + D[:, :3, 3])
 
 
-def world_displacement(motions: list[Motion], k: int) -> np.ndarray:
+def world_displacement(motions: Sequence[Motion], k: int) -> np.ndarray:
     """Displacement (T, 4, 4) of part k from frame 0, through its parents."""
     own = motions[k].displacement(motions[k].q)
     return own if motions[k].parent < 0 else world_displacement(motions, motions[k].parent) @ own

@@ -6,6 +6,7 @@ Burgard, "A probabilistic framework for learning kinematic models of articulated
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -121,7 +122,7 @@ def refine_joint(
     kept; if it has some surface, that of its points only when it is the surer one too.
     """
     motion, own = motions[k], labels == k + 1
-    D_parent = _parent_displacement(motions, motion.parent)
+    D_parent = parent_displacement(motions, motion.parent)
     T_parent_camera = inverse(D_parent) @ dense.T_world_camera
 
     def fitted(labels: np.ndarray, start: Motion, positions: np.ndarray, weights: np.ndarray) -> Choice:
@@ -191,7 +192,8 @@ def refine_all(
     return choices
 
 
-def _parent_displacement(motions: list[Motion], parent: int) -> np.ndarray:
+def parent_displacement(motions: Sequence[Motion], parent: int) -> np.ndarray:
+    """Displacement (T, 4, 4) of the body that a motion hangs on, the identity where that stands still."""
     if parent < 0:
         return np.broadcast_to(np.eye(4), (len(motions[0].q), 4, 4))
     return world_displacement(motions, parent)

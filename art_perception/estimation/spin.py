@@ -39,7 +39,7 @@ _PART = 0.15  # of what the best rings gain by turning: rings that gain as much 
 _LEAST = 0.1  # nats per sample that turning must explain better than turning the other way
 _TIMES = 1.6  # and so many times as much
 _CLEAR = 4.0  # nats, by so much at least
-_SURELY = 3.0  # or so many times, where a part is known to turn, whose shadow turns with it
+_SURELY = 3.0  # or so many times, where a part is known to move, whose shadow moves with it
 _PLAIN = 0.06  # of what looks different, so much that depth does not refute: less, and no part of it turns in place
 _ARC = 0.25  # of the circumference that is seen in half of the frames at least
 _EVEN = 0.4  # of the mean that turning explains along the circumference, explained by half of it at least
@@ -98,7 +98,7 @@ def find_spins(
     for line, points in _lines(dense, plain.points.astype(float), noise_m, cell, np.random.default_rng(config.seed)):
         if any(_near(line, spin.motion, cell) for spin in found):
             continue
-        spin = _spin(dense, line, points, cell)
+        spin = _spin(dense, line, points, cell, _SURELY if known else _TIMES)
         if spin is not None and np.ptp(spin.motion.q) >= np.deg2rad(config.min_rotation_deg):
             found.append(spin)
     return found
@@ -178,10 +178,10 @@ def _rings(dense: DenseWindow, axis: np.ndarray, origin: np.ndarray, points: np.
     return unroll(dense, dense.usable, axis, origin, radius, np.array([low - margin, high + margin]))
 
 
-def _spin(dense: DenseWindow, line: Revolution, points: np.ndarray, cell: float) -> Spin | None:
+def _spin(dense: DenseWindow, line: Revolution, points: np.ndarray, cell: float, times: float) -> Spin | None:
     """The part that turns about ``line``, around what changes its looks, ``points`` (n, 3); None when nothing turns."""
     rings = _rings(dense, line.axis, line.origin, points, cell)
-    turn = _turn(rings)
+    turn = _turn(rings, times)
     if turn is None or not _all_around(rings, turn) or not _twice(rings, turn):
         return None
     C = np.diag([line.axis_std_rad**2 / 2] * 3 + [line.origin_std_m**2 / 2] * 3)
@@ -199,21 +199,21 @@ class _Turn(NamedTuple):
     margin: float
 
 
-def _turn(rings: Rings) -> _Turn | None:
+def _turn(rings: Rings, times: float) -> _Turn | None:
     """Find by turns which rings turn and by how much; None when none do, or might as well the other way."""
     keep = np.ones(len(rings.place), bool)
     turn = None
     for _ in range(_ROUNDS):
         if keep.sum() < _RINGS:
             return None
-        turn = _turned(rings, _followed(*rings.only(keep), rings.viewer), keep)
+        turn = _turned(rings, _followed(*rings.only(keep), rings.viewer), keep, times)
         if turn is None or (turn.keep == keep).all():
             break
         keep = turn.keep
     return turn
 
 
-def _turned(rings: Rings, q: np.ndarray, among: np.ndarray, times: float = _TIMES) -> _Turn | None:
+def _turned(rings: Rings, q: np.ndarray, among: np.ndarray, times: float) -> _Turn | None:
     """The rings that turn by ``q`` (T,), as clearly as those ``among`` which it was found.
 
     None when none do, or turning the other way explains them so well that this is not so many ``times`` as good.
