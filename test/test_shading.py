@@ -1,6 +1,8 @@
-"""A shadow that wanders over a wall is no part; a texture that turns in place is one."""
+"""A shadow that wanders over a wall is no part; a texture that turns in place and a blade that leaves its mask are."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from art_perception.errors import MotionError
+from art_perception.estimation.dense import densify
 from art_perception.geometry.camera import rays
 from art_perception.pipeline import Clock, Config, estimate_motion
 from art_perception.types import JointType, RgbdFrame, Window
@@ -53,3 +56,33 @@ def test_a_textured_disc_that_turns_in_the_wall_is_a_part():
     assert joint.type is JointType.REVOLUTE
     normal = np.array([0.2, 0.1, 1.0])
     assert abs(joint.axis @ normal) / np.linalg.norm(normal) > np.cos(np.deg2rad(10))
+
+
+def knife(masked: bool) -> Window:
+    """A blade without thickness that slides out of its handle, flat on the wall; its masks, or none that tell."""
+    row, column = np.mgrid[:H, :W]
+    table, steel = 150 + 20 * blobs(1, 4), 60 + 15 * blobs(3, 3)
+    handle = (np.abs(row - 120) < 26) & (np.abs(column - 90) < 60)
+    painted, masks = [], []
+    for t in range(FRAMES):
+        blade = (np.abs(row - 120) < 16) & (column > 100) & (column < 160 + 4 * t)
+        painted.append(np.where(handle, 220, np.where(blade, np.roll(steel, 4 * t, 1), table)))
+        masks.append(handle | blade if masked else np.ones((H, W), bool))
+    frames = zip(wall(painted).frames, masks, strict=True)
+    return Window(tuple(replace(frame, mask=mask) for frame, mask in frames))
+
+
+def test_a_blade_that_slides_flat_on_a_table_is_a_part_because_its_mask_says_where_it_was_not():
+    (joint,) = estimate_motion(knife(True), Config(), Clock(None)).joints
+    assert joint.type is JointType.PRISMATIC
+    assert joint.limits[1] - joint.limits[0] == pytest.approx(4 * (FRAMES - 1) / 280, rel=0.1)
+    with pytest.raises(MotionError):
+        estimate_motion(knife(False), Config(), Clock(None))
+
+
+def test_empty_masks_are_evidence_of_nothing():
+    window = knife(True)
+    empty = replace(window.frames[3], mask=np.zeros((H, W), bool))
+    dense = densify(Window((*window.frames[:3], empty)), W)
+    assert dense.off_object[:3].any((1, 2)).all()
+    assert not dense.off_object[3].any()

@@ -80,6 +80,13 @@ def test_a_lid_is_a_piece_of_what_turns_as_it_does_and_of_nothing_else():
     assert all(spin.choice is not other for spin in spins_in(dense, changed_of(dense, surface), [other]))
 
 
+def test_a_clear_turn_is_found_beside_a_part_that_may_cast_shadows():
+    clip, dense, surface = seen(WOOD, True, 1)
+    elsewhere = choice_of(Y, np.linspace(0, 0.4, len(clip.truth.q)))
+    (spin,) = spins_in(dense, changed_of(dense, surface), [elsewhere])
+    assert error_of(spin.motion, clip.truth).mean() < 5
+
+
 def test_a_plain_lid_that_turns_is_not():
     """Nothing shows it: better no joint than a guess."""
     _, dense, surface = seen(replace(PLAIN, gloss=0.6), True, 0)
