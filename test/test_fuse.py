@@ -170,3 +170,16 @@ def test_the_body_leaves_room_for_the_door_between_its_posts():
     behind = np.abs(base.visual.vertices[:, 1:] - [y, z]) < np.array([width, height]) / 2 - 2 * VOXEL
     assert base.visual.vertices[:, 1].max() > 0.24  # the posts are there
     assert base.visual.vertices[behind.all(-1), 0].max() < door.visual.vertices[:, 0].max() - VOXEL
+
+
+def test_a_part_of_one_flat_layer_is_closed(scene):
+    """A wall that the camera faces squarely, without noise: its measured cells span no volume to fill."""
+    window, motion = scene
+    shot = replace(window.frames[0], depth_m=np.ones(SHAPE, np.float32), T_world_camera=np.eye(4))
+    labels = np.zeros((4, *SHAPE), np.uint8)
+    labels[:, 20:60, 30:70] = 1
+    still = replace(motion, labels=labels, q=np.zeros((4, 1)))
+    for part in fuse_parts(Window((shot,) * 4), still):
+        assert np.isfinite(part.visual.vertices).all()
+        assert is_watertight(part.visual)
+        assert np.ptp(part.visual.vertices[:, 2]) < 4 * VOXEL

@@ -165,6 +165,8 @@ def _grid(points: np.ndarray, config: FuseConfig) -> Grid:
 def _box_fill(grid: Grid, measured: Measured, barred: np.ndarray, truncation_m: float) -> np.ndarray:
     """Field of the unmeasured space: solid inside the outline of the measured cells unless ``barred`` (coarse)."""
     planes = _outline(grid.positions(measured.confirmed), _cell_normals(measured.field, measured.confirmed))
+    if not len(planes):  # one flat layer of cells
+        return np.ones(grid.shape, np.float32)
     coarse = grid.coarser(FREE_FACTOR)
     points = coarse.positions(np.arange(np.prod(coarse.shape)))
     outside = _distance_outside(planes, points).reshape(coarse.shape) / truncation_m
@@ -238,11 +240,10 @@ def _outline(measured: np.ndarray, normals: np.ndarray) -> np.ndarray:
 
 
 def _distance_outside(planes: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Largest signed distance (N,) of points to any of the planes: negative inside; inf without planes."""
-    out = np.full(len(points), -np.inf if len(planes) else np.inf, np.float32)
+    """Largest signed distance (N,) of points to any of the planes (P > 0): negative inside."""
+    out = np.full(len(points), -np.inf, np.float32)
     for block in np.array_split(planes, max(1, len(planes) // 16)):
-        if len(block):
-            np.maximum(out, (points @ block[:, :3].T + block[:, 3]).max(-1), out=out)
+        np.maximum(out, (points @ block[:, :3].T + block[:, 3]).max(-1), out=out)
     return out
 
 
