@@ -183,3 +183,15 @@ def test_a_part_of_one_flat_layer_is_closed(scene):
         assert np.isfinite(part.visual.vertices).all()
         assert is_watertight(part.visual)
         assert np.ptp(part.visual.vertices[:, 2]) < 4 * VOXEL
+
+
+def test_a_part_that_is_somewhere_else_in_every_frame_has_no_mesh(scene):
+    window, motion = scene
+    shot = replace(window.frames[0], depth_m=np.ones(SHAPE, np.float32), T_world_camera=np.eye(4))
+    labels = np.zeros((6, *SHAPE), np.uint8)
+    for t in range(6):
+        labels[t, 10 + 15 * t : 12 + 15 * t] = 1
+    base, part = fuse_parts(Window((shot,) * 6), replace(motion, labels=labels, q=np.zeros((6, 1))))
+    assert is_watertight(base.visual)
+    assert len(part.visual.faces) == len(part.collision) == 0
+    assert part.observed == 0

@@ -146,8 +146,11 @@ def _fuse_part(
         barred = np.maximum(free, taken(coarse, views, label, others, truncation_m))
         fill = _box_fill(grid, measured, barred, truncation_m)
     field = tidy(_with_sheets(_closed(measured.field, fill), measured.shell), weight, config.min_share)
-    mesh = smoothed(surface(field, grid), 6)
-    mesh = simplified(mesh, 0.1 * grid.voxel_m, config.max_faces)
+    mesh = surface(field, grid)
+    if not len(mesh.faces):
+        log.warning("part '%s' has %d measured points that leave it no room: it has no mesh", name, len(points))
+        return Part(name, mesh, (), 0.0), None
+    mesh = simplified(smoothed(mesh, 6), 0.1 * grid.voxel_m, config.max_faces)
     mesh = replace(mesh, colors=_vertex_colors(mesh, measured))
     pieces = convex_pieces(mesh, config.max_pieces, 0.75 * grid.voxel_m)
     part = Part(name, mesh, pieces, _observed_share(mesh, met, grid.voxel_m))
@@ -232,6 +235,8 @@ def _outline(measured: np.ndarray, normals: np.ndarray) -> np.ndarray:
         if along.any(-1).mean() > BOX_FLAT and np.sort(along.mean(0))[1] > BOX_SIDE:
             return np.block([[axes, -high[:, None]], [-axes, low[:, None]]]).astype(np.float32)
         measured = measured[((measured @ axes.T >= low) & (measured @ axes.T <= high)).all(-1)]
+    if not len(measured):
+        return np.zeros((0, 4), np.float32)
     try:
         planes = ConvexHull(measured).equations.astype(np.float32)
     except QhullError:
