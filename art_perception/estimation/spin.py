@@ -206,11 +206,20 @@ def _turn(rings: Rings, times: float) -> _Turn | None:
     for _ in range(_ROUNDS):
         if keep.sum() < _RINGS:
             return None
-        turn = _turned(rings, _followed(*rings.only(keep), rings.viewer), keep, times)
+        turn = _clearest(rings, keep, times)
         if turn is None or (turn.keep == keep).all():
             break
         keep = turn.keep
     return turn
+
+
+def _clearest(rings: Rings, among: np.ndarray, times: float) -> _Turn | None:
+    """The turn that some rings show, followed from the first frame or from the last: one may go astray."""
+    value, weight = rings.only(among)
+    back = _followed(value[::-1], weight[::-1], rings.viewer[::-1])[::-1]
+    paths = (_followed(value, weight, rings.viewer), back - back[0])
+    turns = [_turned(rings, q, among, times) for q in paths]
+    return max((turn for turn in turns if turn is not None), key=lambda turn: turn.margin, default=None)
 
 
 def _turned(rings: Rings, q: np.ndarray, among: np.ndarray, times: float) -> _Turn | None:
