@@ -80,6 +80,15 @@ def test_a_lid_is_a_piece_of_what_turns_as_it_does_and_of_nothing_else():
     assert all(spin.choice is not other for spin in spins_in(dense, changed_of(dense, surface), [other]))
 
 
+def test_a_clip_played_backwards_turns_back():
+    clip, dense, _ = seen(WOOD, True, 1)
+    backwards = dense.at(np.arange(len(dense.depth_m))[::-1])
+    surface = surface_of(backwards, NOISE_M, np.arange(0, len(dense.depth_m), 2))
+    (spin,) = spins_in(backwards, changed_of(backwards, surface))
+    back = replace(spin.motion, q=spin.motion.q[::-1] - spin.motion.q[-1])
+    assert error_of(back, clip.truth).mean() < 5
+
+
 def test_a_clear_turn_is_found_beside_a_part_that_may_cast_shadows():
     clip, dense, surface = seen(WOOD, True, 1)
     elsewhere = choice_of(Y, np.linspace(0, 0.4, len(clip.truth.q)))
