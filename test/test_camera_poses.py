@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fuse_tools import BODY, DOOR, HINGE, look_at, render
 
 from art_perception.data.motion import pose_error
 from art_perception.data.objects import make_object
 from art_perception.data.simulate import SimulateConfig, simulate
 from art_perception.estimation.camera_poses import PoseConfig, corrected
 from art_perception.geometry.lie import exp_se3, inverse, log_se3
-from art_perception.types import PoseCorrection, Window
+from art_perception.types import UNLABELLED, PoseCorrection, Window
 
 FRAMES = 24
 
@@ -102,3 +103,14 @@ def test_too_few_frames_or_too_little_surface_stay(clip: Window):
     blind = replace(recorded.frames[5], depth_m=np.zeros_like(recorded.frames[5].depth_m))
     holed = replace(recorded, frames=(*recorded.frames[:5], blind, *recorded.frames[6:]))
     assert corrected(holed, PoseConfig()) is holed
+
+
+@pytest.mark.parametrize("frames", [30, 45])
+def test_before_a_plain_wall_a_door_does_not_take_exact_poses_along(frames: int):
+    """The wall says nothing about where along it the camera is; what moves is no reason to shift it there."""
+    angles = np.radians(np.linspace(-30, 30, frames))
+    cameras = [look_at(np.array([1.2 * np.cos(a), 1.2 * np.sin(a), 0.75]), BODY[0]) for a in angles]
+    window, motion = render((BODY, DOOR), (HINGE,), np.linspace(0, 1.0, frames)[:, None], cameras, 0.002)
+    known = zip(window.frames, motion.labels != UNLABELLED, strict=True)
+    window = replace(window, frames=tuple(replace(frame, mask=mask) for frame, mask in known))
+    assert corrected(window, PoseConfig()) is window

@@ -151,16 +151,20 @@ def _descended(dense: DenseWindow, rows: _Rows, poses: np.ndarray, gate: float, 
 
 
 def _system(dense: DenseWindow, rows: _Rows, poses: np.ndarray, gate: float) -> tuple[np.ndarray, np.ndarray]:
-    """Normal equations (6T, 6T) and (6T,) over twists ``[v, w]`` of every camera in its own frame."""
+    """Normal equations (6T, 6T) and (6T,) over twists ``[v, w]`` of every camera in its own frame, of the room alone.
+
+    Along a plain wall nothing but the object would hold the camera, and a door that moves would take it along.
+    """
     T, (there, R) = len(poses), _arrival(rows, poses)
     A, g = np.zeros((T, T, 6, 6)), np.zeros((T, 6))
     for part in _residuals(dense, rows, there, R, gate):
+        weight = (part.weight * rows.room)[..., None]
         by_start = part.gradient @ R
         start = np.concatenate([by_start, np.cross(rows.points, by_start)], -1)
         end = -np.concatenate([part.gradient, np.cross(there, part.gradient)], -1)
         ends = ((rows.a, start), (rows.b, end))
         for frame, J in ends:
-            weighted = (part.weight[..., None] * J).transpose(0, 2, 1)
+            weighted = (weight * J).transpose(0, 2, 1)
             np.add.at(g, frame, (weighted @ part.value[..., None])[..., 0])
             for other, J_other in ends:
                 np.add.at(A, (frame, other), weighted @ J_other)
