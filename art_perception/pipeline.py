@@ -12,6 +12,7 @@ import numpy as np
 from art_perception.errors import MotionError
 from art_perception.estimation.align import JointConfig
 from art_perception.estimation.camera_poses import PoseConfig, corrected
+from art_perception.estimation.chain import displacements, parents_of
 from art_perception.estimation.crop import closeup
 from art_perception.estimation.dense import DenseWindow, densify
 from art_perception.estimation.explain import ExplainConfig
@@ -19,7 +20,8 @@ from art_perception.estimation.flow import FlowConfig, Tracks, optical_flow, tra
 from art_perception.estimation.fuse import FuseConfig, fuse_parts
 from art_perception.estimation.label import LabelConfig, label_parts, label_window, upsample_labels
 from art_perception.estimation.mask import MaskConfig, keep_object
-from art_perception.estimation.parts import Found, PartSearch, displacements, needed, parents_of, require_motion
+from art_perception.estimation.parts import Found, PartSearch, require_motion
+from art_perception.estimation.redundant import needed
 from art_perception.estimation.segment import SegmentConfig
 from art_perception.estimation.select import Choice, joints_of, refine_all, trusted
 from art_perception.estimation.spin import find_spins, joined

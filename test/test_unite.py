@@ -14,7 +14,8 @@ from art_perception.data.objects import make_object
 from art_perception.data.shapes import box
 from art_perception.estimation.flow import Tracks
 from art_perception.estimation.joint_fit import Motion
-from art_perception.estimation.parts import Found, needed
+from art_perception.estimation.parts import Found
+from art_perception.estimation.redundant import needed
 from art_perception.estimation.unite import in_step, united
 from art_perception.pipeline import Config
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from art_perception.errors import MotionError
 from art_perception.estimation.align import JointConfig
+from art_perception.estimation.chain import displacements, parents_of, unchained
 from art_perception.estimation.dense import DenseWindow
 from art_perception.estimation.divide import divided
 from art_perception.estimation.explain import ExplainConfig, Surface, Verdict, explain, surface_of, undo
@@ -23,6 +24,7 @@ from art_perception.estimation.flow import Tracks
 from art_perception.estimation.joint_fit import Motion
 from art_perception.estimation.label import LabelConfig, label_window
 from art_perception.estimation.planes import plane_joints
+from art_perception.estimation.redundant import BETTER
 from art_perception.estimation.segment import (
     Judge,
     SegmentConfig,
@@ -36,12 +38,9 @@ from art_perception.estimation.select import VALID, Choice, confidence, refine_j
 from art_perception.estimation.sharpen import Region, sharpen, turning
 from art_perception.estimation.threads import THIN, thinness, threads
 from art_perception.geometry.lie import inverse, transform
-from art_perception.geometry.screw import on_one_line
 from art_perception.types import JointType
 
 _NESTED = 0.75  # a part on a part is the rarer explanation: it must be clearly better
-_REDUNDANT = 0.85  # of what a part's own motion explains, explained by another motion
-BETTER = 0.07  # cost by which one explanation of a point must be better than another
 _FRINGE = 0.12  # of what moved: motions that differ by less are one, and slipped
 _NEWS = 0.25  # of what a part must explain, so much that nothing else does
 _BODILY = 0.25  # of a part's surface: what depth alone shows to have moved, unless it turns in place
@@ -94,17 +93,6 @@ class Found:
         return Found([replace(motions[k], parent=number[motions[k].parent]) for k in keep], part)
 
 
-def displacements(motions: list[Motion], frames: int) -> np.ndarray:
-    """Displacements (K + 1, T, 4, 4) of the static body (identity) and every part."""
-    still = np.broadcast_to(np.eye(4), (frames, 4, 4))
-    return np.stack([still, *(world_displacement(motions, k) for k in range(len(motions)))])
-
-
-def parents_of(motions: list[Motion]) -> list[int]:
-    """Index (K + 1,) in :func:`displacements` of the body that each one hangs on; the static body on itself."""
-    return [0, *(motion.parent + 1 for motion in motions)]
-
-
 def track_surface(dense: DenseWindow, tracks: Tracks, every: int = 6) -> tuple[Surface, np.ndarray]:
     """Every ``every``-th sighting of the tracks as surface points, and the track (n,) of each."""
     seen = tracks.visible.copy()
@@ -139,28 +127,6 @@ def _enters_image(part: np.ndarray) -> bool:
     edge[2:-2, 2:-2] = False
     seen = part.sum((1, 2)) > 20
     return bool((part & edge).sum((1, 2))[seen].astype(bool).mean() > 0.6) if seen.any() else False
-
-
-def coaxial(a: Motion, b: Motion) -> bool:
-    """Whether two joints turn about one line, or slide along one direction, as far as proposals can tell."""
-    origin = a.origin if a.type is JointType.PRISMATIC else b.origin
-    return a.type is b.type and on_one_line(a.axis, a.origin, b.axis, origin)
-
-
-def unchained(motion: Motion, motions: list[Motion]) -> Motion:
-    """``motion`` about the axis its parent turns about too (or along it), told without the parent when that moves less.
-
-    Two doors on one hinge line: the motion of one against the other is a joint as well, but nobody means it.
-    """
-    if motion.parent < 0:
-        return motion
-    parent = motions[motion.parent]
-    if not coaxial(motion, parent):
-        return motion
-    q = motion.q + np.sign(motion.axis @ parent.axis) * parent.q
-    if np.abs(np.diff(q)).sum() >= np.abs(np.diff(motion.q)).sum():
-        return motion
-    return unchained(replace(motion, parent=parent.parent, q=q), motions)
 
 
 class PartSearch:
@@ -418,50 +384,6 @@ class PartSearch:
             if np.median(gap / np.maximum(swing, 0.02)) < _FRINGE:
                 return True
         return False
-
-
-def needed(
-    dense: DenseWindow, labels: np.ndarray, motions: list[Motion], noise_m: float, test: ExplainConfig
-) -> list[int]:
-    """Indices of the motions without which their part's surface would stay unexplained.
-
-    While the first joint is still rough, what it leaves unexplained can pass for a part of its own; once refined, the
-    first joint (or standing still) explains that surface as well. Or the first is a compromise between two parts that
-    are found after it, each of which explains some of it. What others explain best is dropped first, parents never.
-    """
-    frames = np.arange(0, len(labels), 3)
-    surface = surface_of(dense, noise_m, frames)
-    part = labels.reshape(len(labels), -1)[surface.frame, surface.pixel]
-    D = displacements(motions, len(labels))
-    keep = list(range(len(motions)))
-    if len(keep) == 1:
-        return keep
-    own = [surface.subset(part == k + 1) for k in keep]
-    good = [as_good(dense, points, D, k + 1, test) for k, points in enumerate(own)]
-    while len(keep) > 1:
-        leaves = [k for k in keep if len(own[k].frame) and all(motions[j].parent != k for j in keep)]
-        doubled = [k for k in leaves if _explained(good[k], keep, without=k) > _REDUNDANT * good[k][k + 1].sum()]
-        if not doubled:
-            break
-        keep.remove(max(reversed(doubled), key=lambda k: sum(_explained(each, keep, without=k) for each in good)))
-    return keep
-
-
-def _explained(good: list[np.ndarray], keep: list[int], without: int) -> int:
-    """Of one part's points, how many standing still or one of the motions to ``keep`` explains, but for one."""
-    return int(np.any([good[0], *(good[j + 1] for j in keep if j != without)], 0).sum())
-
-
-def as_good(
-    dense: DenseWindow, points: Surface, D: np.ndarray, own: int, test: ExplainConfig, slack: float = BETTER
-) -> list[np.ndarray]:
-    """For each motion of ``D`` (K, T, 4, 4), which points (n,) it explains, and as well as their ``own``-th does.
-
-    As well means at a cost less than ``slack`` above.
-    """
-    verdicts = [explain(dense, points, each, test) for each in D]
-    most = verdicts[own].cost + slack
-    return [(v.refuted <= test.max_refuted) & (v.cost < most) for v in verdicts]
 
 
 def require_motion(found: Sequence[object], tracks: Tracks, config: SegmentConfig) -> None:

@@ -14,10 +14,10 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter, label
 
 from art_perception.estimation.align import Fit
+from art_perception.estimation.chain import coaxial, displacements
 from art_perception.estimation.dense import DenseWindow
 from art_perception.estimation.explain import ExplainConfig, Surface, explain, facing, surface_of
 from art_perception.estimation.joint_fit import Motion
-from art_perception.estimation.parts import coaxial, displacements
 from art_perception.estimation.segment import SegmentConfig
 from art_perception.estimation.select import Choice
 from art_perception.estimation.unroll import Register, Rings, backfit, placed, returned, unexplained, unroll

@@ -12,11 +12,13 @@ from itertools import combinations
 import numpy as np
 
 from art_perception.estimation.align import JointConfig
+from art_perception.estimation.chain import coaxial, displacements
 from art_perception.estimation.dense import DenseWindow
 from art_perception.estimation.explain import ExplainConfig, Surface, surface_of, undo
 from art_perception.estimation.flow import Tracks
 from art_perception.estimation.joint_fit import Motion
-from art_perception.estimation.parts import BETTER, Found, as_good, coaxial, displacements
+from art_perception.estimation.parts import Found
+from art_perception.estimation.redundant import BETTER, as_good
 from art_perception.estimation.select import refine_joint
 from art_perception.estimation.values import joint_values
 from art_perception.geometry.lie import inverse

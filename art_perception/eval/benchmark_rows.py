@@ -12,12 +12,13 @@ import numpy as np
 import torch
 
 from art_perception.errors import CheckpointError, MotionError
+from art_perception.estimation.chain import displacements, parents_of
 from art_perception.estimation.dense import DenseWindow, densify
 from art_perception.estimation.flow import Flows, Tracks, optical_flow, track_points
 from art_perception.estimation.joint_fit import Motion
 from art_perception.estimation.label import label_parts
 from art_perception.estimation.mask import keep_object
-from art_perception.estimation.parts import Found, Hint, PartSearch, displacements, parents_of, require_motion
+from art_perception.estimation.parts import Found, Hint, PartSearch, require_motion
 from art_perception.estimation.sample import sample_window
 from art_perception.estimation.segment import Judge, find_joints, in_frame_of
 from art_perception.estimation.select import joint_of, joints_of, refine_all

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from art_perception.estimation.chain import unchained
 from art_perception.estimation.joint_fit import Motion
-from art_perception.estimation.parts import unchained
 from art_perception.estimation.segment import world_displacement
 from art_perception.types import JointType
 
