@@ -309,6 +309,8 @@ class PartSearch:
     def _parts_of(self, motion: Motion, labels: np.ndarray) -> list[Motion]:
         """``motion``, or those of the two parts that it is a compromise between."""
         k = len(self.found.motions)
+        if k + 2 > self.segment.max_parts:
+            return [motion]
         halves = divided(self.coarse, labels, [*self.found.motions, motion], self.tracks.noise_m, self.joint)
         if halves is None:
             return [motion]
