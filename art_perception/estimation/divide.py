@@ -21,6 +21,7 @@ from art_perception.geometry.lie import transform
 
 _APART = 0.12  # of the way: motions of halves that differ by less are one
 _GAIN = 50.0  # chi-square units that two motions must explain better than one
+_SHARE = 0.15  # and of all that one leaves unexplained: the pages of a book bend, and halves that differ gain little
 _FEWEST = 500  # pixels of a part in all frames: of fewer, halves say nothing
 _STRIDES = 2  # of those that joints are refined with, the widest, with half of the points
 
@@ -48,29 +49,29 @@ def divided(
     most, best = _GAIN, None
     for direction in np.linalg.svd(away[:: len(away) // _FEWEST], full_matrices=False)[2][:2]:
         side = away @ direction > np.median(away @ direction)
-        fits, gain = [], 0.0
+        fits, gain, left = [], 0.0, 0.0
         for half in (side, ~side):
             only = np.where(labels == part, 0, labels)
             only.reshape(len(only), -1)[surface.frame[half], surface.pixel[half]] = part
-            fit, better = _registered(dense, only, motions, noise_m, config)
+            fit, one, two = _registered(dense, only, motions, noise_m, config)
             fits.append(fit)
-            gain += better
-        if gain > most and _apart(fits[0], fits[1], motions, rest) > _APART:
+            gain, left = gain + one - two, left + one
+        if gain > max(most, _SHARE * left) and _apart(fits[0], fits[1], motions, rest) > _APART:
             most, best = gain, (fits[0], fits[1])
     return best
 
 
 def _registered(
     dense: DenseWindow, labels: np.ndarray, motions: Sequence[Motion], noise_m: float, config: JointConfig
-) -> tuple[Motion, float]:
-    """The last motion registered on its part in ``labels``, and the chi-square by which that explains it better."""
+) -> tuple[Motion, float, float]:
+    """The last motion registered on its part in ``labels``, and the chi-squares before and after that."""
     motion, part = motions[-1], len(motions)
     D_parent = parent_displacement(motions, motion.parent)
     none = np.zeros((0, len(labels), 3)), np.zeros((0, len(labels)))
     quick = replace(config, strides=config.strides[-_STRIDES:], points_per_pair=max(10, config.points_per_pair // 2))
     evidence = gather(dense, labels, part, D_parent, *none, noise_m, quick)
     fit = refine(dense, labels, part, evidence, motion, config)
-    return fit.motion, cost_of(dense, labels, part, evidence, motion, config)[0] - fit.cost
+    return fit.motion, cost_of(dense, labels, part, evidence, motion, config)[0], fit.cost
 
 
 def _apart(one: Motion, other: Motion, motions: Sequence[Motion], points: np.ndarray) -> float:
