@@ -106,4 +106,5 @@ def surface(field: np.ndarray, grid: Grid) -> Mesh:
         return empty_mesh()
     padded = np.pad(field, 1, constant_values=max(1.0, float(field.max())))
     vertices, faces, _, _ = marching_cubes(padded, 0.0, allow_degenerate=False)
-    return Mesh(grid.origin + grid.voxel_m * (vertices - 1.0), faces.astype(np.int64))
+    used, faces = np.unique(faces, return_inverse=True)  # faces without area are left out, their vertices are not
+    return Mesh(grid.origin + grid.voxel_m * (vertices[used] - 1.0), faces.reshape(-1, 3))
