@@ -61,8 +61,8 @@ from art_perception.io.topics import Topics
 from art_perception.pipeline import Config
 from art_perception.propose import network
 from art_perception.types import Window
+from benchmarks.publish import DOCUMENT
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 SEVERAL = ("cabinet", "drawer_table", "eyeglasses", "fridge")  # procedural objects of two joints and more
 
 

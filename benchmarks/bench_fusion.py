@@ -39,7 +39,8 @@ from art_perception.prior import networks
 from art_perception.prior_shape import fit_window
 from art_perception.types import JointType, Part, PartMotion
 from art_perception.urdf.reader import load_urdf
-from benchmarks.bench_accuracy import DOCUMENT, Job, records, render, window_of
+from benchmarks.bench_accuracy import Job, records, render, window_of
+from benchmarks.publish import DOCUMENT
 
 KINDS = (
     "box",

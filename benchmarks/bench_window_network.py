@@ -41,9 +41,9 @@ from art_perception.pipeline import Config
 from art_perception.train.sim2art import Recipe, sim2art_stage
 from art_perception.train.stage import train_stage
 from art_perception.types import PointWindow, Window
+from benchmarks.publish import DOCUMENT
 
 T = TypeVar("T")
-DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 SIZES = {"small": Recipe(), "base": GPU}
 TARGETS = {("small", "cpu"): "<= 15", ("base", "cuda"): "<= 1.5"}
 """Milliseconds per frame that have to be reached, the CPU's on two threads."""

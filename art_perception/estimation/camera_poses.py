@@ -51,12 +51,11 @@ class PoseConfig:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Rows:
-    """Points of P pairs of frames, n of each.
+    """Points of the room in P pairs of frames, n of each.
 
     Attributes:
         a, b: (P,) the frames t and s.
         points, normals: (P, n, 3) in the camera t; detail, sigma: (P, n) brightness detail and depth noise in metres.
-        room: (P, n) bool, outside of the object's mask.
     """
 
     a: np.ndarray
@@ -65,7 +64,6 @@ class _Rows:
     normals: np.ndarray
     detail: np.ndarray
     sigma: np.ndarray
-    room: np.ndarray
 
 
 class _Residuals(NamedTuple):
@@ -110,10 +108,13 @@ def _room(dense: DenseWindow) -> np.ndarray:
 
 
 def _draw(dense: DenseWindow, count: int) -> _Rows:
-    """``count`` surface points of every frame for each of its pairs."""
+    """``count`` points of every frame's room for each of its pairs.
+
+    Along a plain wall nothing but the object would hold the camera, and a door that moves would take it along.
+    """
     rng = np.random.default_rng(0)
     T = len(dense.depth_m)
-    pixels = [np.flatnonzero(n.any(-1)) for n in dense.normals]
+    pixels = [np.flatnonzero(room) for room in _room(dense)]
     pairs = [p for d in _STRIDES for t in range(T - d) for p in ((t, t + d), (t + d, t))]
     picks = np.stack([rng.choice(pixels[a], count) for a, _ in pairs])
     a, b = np.array(pairs).T
@@ -122,8 +123,7 @@ def _draw(dense: DenseWindow, count: int) -> _Rows:
         return images.reshape(T, -1, *images.shape[3:])[a[:, None], picks]
 
     sigma = np.maximum(disparity_noise(dense.depth_m), 2e-4) * np.square(pick(dense.depth_m)) * np.sqrt(2)
-    points, room = pick(dense.points).astype(float), pick(_room(dense))
-    return _Rows(a, b, points, pick(dense.normals), pick(dense.detail), sigma, room)
+    return _Rows(a, b, pick(dense.points).astype(float), pick(dense.normals), pick(dense.detail), sigma)
 
 
 def _registered(dense: DenseWindow, rows: _Rows, config: PoseConfig) -> np.ndarray:
@@ -151,20 +151,16 @@ def _descended(dense: DenseWindow, rows: _Rows, poses: np.ndarray, gate: float, 
 
 
 def _system(dense: DenseWindow, rows: _Rows, poses: np.ndarray, gate: float) -> tuple[np.ndarray, np.ndarray]:
-    """Normal equations (6T, 6T) and (6T,) over twists ``[v, w]`` of every camera in its own frame, of the room alone.
-
-    Along a plain wall nothing but the object would hold the camera, and a door that moves would take it along.
-    """
+    """Normal equations (6T, 6T) and (6T,) over twists ``[v, w]`` of every camera in its own frame."""
     T, (there, R) = len(poses), _arrival(rows, poses)
     A, g = np.zeros((T, T, 6, 6)), np.zeros((T, 6))
     for part in _residuals(dense, rows, there, R, gate):
-        weight = (part.weight * rows.room)[..., None]
         by_start = part.gradient @ R
         start = np.concatenate([by_start, np.cross(rows.points, by_start)], -1)
         end = -np.concatenate([part.gradient, np.cross(there, part.gradient)], -1)
         ends = ((rows.a, start), (rows.b, end))
         for frame, J in ends:
-            weighted = (weight * J).transpose(0, 2, 1)
+            weighted = (part.weight[..., None] * J).transpose(0, 2, 1)
             np.add.at(g, frame, (weighted @ part.value[..., None])[..., 0])
             for other, J_other in ends:
                 np.add.at(A, (frame, other), weighted @ J_other)
@@ -214,4 +210,4 @@ def _mismatch(dense: DenseWindow, rows: _Rows, poses: np.ndarray) -> float:
     """Mean robust cost of the room's distances, 1 where nothing matches."""
     distance, _ = _residuals(dense, rows, *_arrival(rows, poses), 0.0)
     x = np.square(distance.value / (_SIGMAS * rows.sigma))
-    return float(np.where(distance.weight > 0, x / (1 + x), 1.0)[rows.room].mean())
+    return float(np.where(distance.weight > 0, x / (1 + x), 1.0).mean())

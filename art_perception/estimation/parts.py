@@ -317,8 +317,7 @@ class PartSearch:
         motions = [*self.found.motions, *halves]
         nobody = np.full(len(self.tracks.points), -1)
         for _ in range(_SETTLING):
-            D = displacements(motions, len(self.coarse.depth_m))
-            labels = label_window(self.coarse, D, self.tracks.noise_m, self.label, self.test, parents_of(motions))
+            labels = self._labelled(motions)
             for i in (k, k + 1):
                 motions[i] = refine_joint(self.coarse, labels, motions, i, self.tracks, nobody, self.joint).motion
         return motions[k:] if all(moved_enough(m, self.segment) for m in motions[k:]) else [motion]
@@ -342,10 +341,13 @@ class PartSearch:
 
     def _registered(self, motion: Motion, supporters: np.ndarray) -> tuple[Choice, np.ndarray]:
         motions = [*self.found.motions, motion]
-        D = displacements(motions, len(self.coarse.depth_m))
-        labels = label_window(self.coarse, D, self.tracks.noise_m, self.label, self.test, parents_of(motions))
+        labels = self._labelled(motions)
         part = np.where(supporters, len(motions) - 1, self.found.part_of_track)
         return refine_joint(self.coarse, labels, motions, len(motions) - 1, self.tracks, part, self.joint), labels
+
+    def _labelled(self, motions: list[Motion]) -> np.ndarray:
+        D = displacements(motions, len(self.coarse.depth_m))
+        return label_window(self.coarse, D, self.tracks.noise_m, self.label, self.test, parents_of(motions))
 
     def _is_news(self, D: np.ndarray, sure: float) -> bool:
         """Whether a displacement explains some of what nothing else does, instead of dividing a part that is known.
