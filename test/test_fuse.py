@@ -10,7 +10,7 @@ from object_tools import box_mesh, tilted_pose
 from art_perception.estimation.fuse import FuseConfig, fuse_parts
 from art_perception.geometry.kinematics import chain_of, displacements, with_base
 from art_perception.geometry.lie import inverse, transform
-from art_perception.geometry.mesh import is_watertight, sample_surface, signed_volume
+from art_perception.geometry.mesh import is_watertight, merged, sample_surface, signed_volume
 from art_perception.types import UNLABELLED, ArticulatedObject, PartMotion, Window
 from art_perception.urdf.check import check_urdf
 from art_perception.urdf.writer import write_urdf
@@ -170,6 +170,28 @@ def test_the_body_leaves_room_for_the_door_between_its_posts():
     behind = np.abs(base.visual.vertices[:, 1:] - [y, z]) < np.array([width, height]) / 2 - 2 * VOXEL
     assert base.visual.vertices[:, 1].max() > 0.24  # the posts are there
     assert base.visual.vertices[behind.all(-1), 0].max() < door.visual.vertices[:, 0].max() - VOXEL
+
+
+def test_what_a_hollow_body_hides_from_one_side_is_air_behind_walls():
+    """Boards around a cupboard without a front, seen from its left: where its side keeps rays out is no surface."""
+    board = 0.02
+    boards = []
+    for axis, side in ((1, -1), (1, 1), (2, -1), (2, 1), (0, -1)):
+        center, size = BODY[0].copy(), BODY[1].copy()
+        center[axis] += side * (size[axis] - board) / 2
+        size[axis] = board
+        boards.append((center, size))
+    angles = np.radians(np.linspace(35, 50, 15))
+    cameras = [look_at(np.array([np.cos(a), np.sin(a), 0.75]), BODY[0]) for a in angles]
+    window, motion = render(boards, (), np.zeros((15, 0)), cameras, 0.001)
+    labels = np.where(motion.labels == UNLABELLED, motion.labels, np.uint8(0))
+    (body,) = fuse_parts(window, replace(motion, labels=labels))
+    true = merged([box_mesh(*board) for board in boards])
+    invented = distance_to(true, sample_surface(body.visual, 5000, np.random.default_rng(0)))
+    missed = distance_to(body.visual, sample_surface(true, 5000, np.random.default_rng(0)))
+    assert is_watertight(body.visual)
+    assert np.percentile(invented, 95) < 2.5 * VOXEL  # 11 voxels when all that was not seen through is solid
+    assert np.percentile(missed, 95) < 3 * VOXEL
 
 
 def test_a_part_of_one_flat_layer_is_closed(scene):

@@ -1,11 +1,11 @@
 """From depth images and part motion to one closed mesh per part.
 
 The depth of every frame is integrated into a signed distance field in the part's own frame (``measured.py``). What no
-ray has measured is filled: solid inside the bounding box (of boxes) or the convex hull of the measured points, unless
-rays to any later surface have passed through it, or another part is or was there: what moves needs room. So a door seen
-from one side becomes a thin slab, and the body behind it is closed without growing beyond what was measured, or into
-the door. With a shape prior its completed part takes the place of box and hull, and may reach beyond the measured
-points (``prior_fill.py``).
+ray has measured is filled inside the outline of the measured points (``outline_fill.py``), unless rays to any later
+surface have passed through it, or another part is or was there: what moves needs room. So a door seen from one side
+becomes a thin slab, and the body behind it is closed without growing beyond what was measured, or into the door. With a
+shape prior its completed part takes the place of the outline, and may reach beyond the measured points
+(``prior_fill.py``).
 """
 
 from __future__ import annotations
@@ -16,23 +16,21 @@ from functools import partial
 
 import numpy as np
 from scipy import ndimage
-from scipy.spatial import ConvexHull, QhullError, cKDTree
+from scipy.spatial import cKDTree
 
 from art_perception.bounds import bounded
 from art_perception.estimation.depth_view import DepthView, depth_views
 from art_perception.estimation.free_space import THICKNESS, Solid, seen_through, solid_of, taken
-from art_perception.estimation.measured import Measured, Oriented, gradients, measure, measured_points, oriented
+from art_perception.estimation.measured import Measured, Oriented, measure, measured_points, oriented
+from art_perception.estimation.outline_fill import outline_fill
 from art_perception.estimation.prior_fill import Prior, PriorFillConfig, bent_field, extent
-from art_perception.geometry.convex import convex_pieces, flat_directions
+from art_perception.geometry.convex import convex_pieces
 from art_perception.geometry.mesh import empty_mesh, sample_oriented, simplified, smoothed
 from art_perception.geometry.voxels import Distance, Grid, grid_around, refine, surface, tidy
 from art_perception.types import Mesh, Part, PartMotion, Window
 
 log = logging.getLogger(__name__)
 
-BOX_FLAT = 0.85  # share of a box's surface that faces along one of three directions,
-BOX_SIDE = 0.05  # and along the second most common of them
-STRAY = 1.0  # percent of measured points at either end that do not count for a part's outline
 PRIOR_WEIGHT = 0.05  # of a prior's surface against a measured one, when islands are looked for
 FREE_FACTOR = 3  # free space is found on a grid coarser by this
 
@@ -85,7 +83,7 @@ def fuse_parts(
         window: T frames.
         motion: labels, joints and joint values of the same T frames.
         config: None means the defaults.
-        prior: complete parts that fill what was not measured; None fills with boxes and convex hulls.
+        prior: complete parts that fill what was not measured; None fills the outline of what was.
 
     Returns:
         The base, then the child of every joint, geometry in the fixed frame at zero joint values. A part that was
@@ -124,7 +122,7 @@ def _fuse_part(
     others: list[Solid],
     config: FuseConfig,
 ) -> tuple[Part, Solid | None]:
-    """A part of measured points (N, 3), filled by its completion, or by what box or convex hull ``others`` leave."""
+    """A part of measured points (N, 3), filled by its completion, or by what ``others`` leave of its outline."""
     if len(points) < config.min_pixels:
         source = (
             "too few for a mesh" if completion is None else "too few to be used: its mesh comes from the shape prior"
@@ -144,7 +142,7 @@ def _fuse_part(
     weight = measured.surface if fill is None else measured.surface + PRIOR_WEIGHT * (np.abs(fill) < 0.5)
     if fill is None:
         barred = np.maximum(free, taken(coarse, views, label, others, truncation_m))
-        fill = _box_fill(grid, measured, barred, truncation_m)
+        fill = outline_fill(grid, measured, barred, FREE_FACTOR, truncation_m)
     field = tidy(_with_sheets(_closed(measured.field, fill), measured.shell), weight, config.min_share)
     mesh = surface(field, grid)
     if not len(mesh.faces):
@@ -163,17 +161,6 @@ def _grid(points: np.ndarray, config: FuseConfig) -> Grid:
     cells = np.prod(extent / voxel + 2 * config.truncation_voxels + 4)
     voxel *= max(1.0, (cells / config.max_cells) ** (1 / 3))
     return grid_around(points, voxel, (config.truncation_voxels + 2) * voxel)
-
-
-def _box_fill(grid: Grid, measured: Measured, barred: np.ndarray, truncation_m: float) -> np.ndarray:
-    """Field of the unmeasured space: solid inside the outline of the measured cells unless ``barred`` (coarse)."""
-    planes = _outline(grid.positions(measured.confirmed), _cell_normals(measured.field, measured.confirmed))
-    if not len(planes):  # one flat layer of cells
-        return np.ones(grid.shape, np.float32)
-    coarse = grid.coarser(FREE_FACTOR)
-    points = coarse.positions(np.arange(np.prod(coarse.shape)))
-    outside = _distance_outside(planes, points).reshape(coarse.shape) / truncation_m
-    return np.clip(refine(np.maximum(outside, barred), FREE_FACTOR, grid.shape), -1, 1)
 
 
 def _prior_fill(
@@ -212,44 +199,6 @@ def _closed(field: np.ndarray, fill: np.ndarray) -> np.ndarray:
 def _with_sheets(field: np.ndarray, shell: np.ndarray) -> np.ndarray:
     """Give back what is too thin for a signed distance: sheets and rods seen from both sides, which cancel out."""
     return np.minimum(field, ndimage.gaussian_filter(np.minimum(shell, 1), 0.7))
-
-
-def _cell_normals(field: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Normals (N, 3) of the surface at those ``cells`` (flat indices) whose neighbours are measured."""
-    gradient = gradients(field, cells)
-    gradient = gradient[np.isfinite(gradient).all(-1)]
-    return gradient / np.maximum(np.linalg.norm(gradient, axis=-1, keepdims=True), 1e-9)
-
-
-def _outline(measured: np.ndarray, normals: np.ndarray) -> np.ndarray:
-    """Planes (P, 4) around measured points: the bounding box of what looks like a box, else the convex hull.
-
-    Points of the outermost ``STRAY`` percent along each of three directions are not trusted: few wrong labels would
-    make a balloon of a door.
-    """
-    if len(normals) > 50:
-        sample = normals[:: max(1, len(normals) // 2000)]
-        axes = flat_directions(sample, np.ones(len(sample)))
-        along = np.abs(sample @ axes.T) > 0.9
-        low, high = np.percentile(measured @ axes.T, [STRAY, 100 - STRAY], axis=0)
-        if along.any(-1).mean() > BOX_FLAT and np.sort(along.mean(0))[1] > BOX_SIDE:
-            return np.block([[axes, -high[:, None]], [-axes, low[:, None]]]).astype(np.float32)
-        measured = measured[((measured @ axes.T >= low) & (measured @ axes.T <= high)).all(-1)]
-    if not len(measured):
-        return np.zeros((0, 4), np.float32)
-    try:
-        planes = ConvexHull(measured).equations.astype(np.float32)
-    except QhullError:
-        return np.zeros((0, 4), np.float32)
-    return np.unique(planes.round(3), axis=0)
-
-
-def _distance_outside(planes: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Largest signed distance (N,) of points to any of the planes (P > 0): negative inside."""
-    out = np.full(len(points), -np.inf, np.float32)
-    for block in np.array_split(planes, max(1, len(planes) // 16)):
-        np.maximum(out, (points @ block[:, :3].T + block[:, 3]).max(-1), out=out)
-    return out
 
 
 def _vertex_colors(mesh: Mesh, measured: Measured) -> np.ndarray | None:
