@@ -4,8 +4,8 @@
     python -m benchmarks.bench_fusion --out OUT                          # procedural objects, needs nothing
 
 Every clip is rendered, or read when it already lies in --bags, and its parts and joints are estimated once. Then its
-depth is fused without a prior, with the shape prior fitted to the clip, whether or not it would be trusted with it, and
-with a perfect one, the true parts, the most that any prior could add. Errors are
+depth is fused and nothing else, closed without a prior, with the shape prior fitted to the clip, whether or not it
+would be trusted with it, and with a perfect one, the true parts, the most that any prior could add. Errors are
 Chamfer-L1 x 1000 in diagonals against every surface of the true object that air can touch, 30,000 samples. They are
 appended to OUT/shapes.jsonl, and a second run goes on where the first one stopped.
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +54,12 @@ KINDS = (
     "table",
 )
 """Assets of the categories a shape prior is trained on."""
-ROWS = {"measured": "measured only", "fitted": "fitted prior", "oracle": "true shape as prior"}
+ROWS = {
+    "measured": "measured surface",
+    "closed": "closed, no prior",
+    "fitted": "fitted prior",
+    "oracle": "true shape as prior",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +121,18 @@ def rows_of(spec: ClipSpec, bag: Path, config: Config) -> list[dict]:
     motion = estimate_motion(window, config, Clock(None))
     true_object = placed_object(spec, bag, window.frames[0].stamp_s)
     true = true_shape(true_object)
-    measured = fuse_parts(window, motion, config.fuse)
-    prior = oracle_prior(true_object, paired_parts([part.visual for part in measured], true))
+    measured = fuse_parts(window, motion, replace(config.fuse, fill_outline=False))
+    closed = fuse_parts(window, motion, config.fuse)
+    prior = oracle_prior(true_object, paired_parts([part.visual for part in closed], true))
     fused = fuse_parts(window, motion, config.fuse, prior)
     shape = fit_window(
         window, motion, prior_category(spec.category, motion), networks(SHIPPED), config.prior.completion
     )
-    fitted = fuse_parts(window, motion, config.fuse, shape.distance) if shape else measured
+    fitted = fuse_parts(window, motion, config.fuse, shape.distance) if shape else closed
     agrees = {"agrees": shape.score if shape else 0.0}
     return [
         scored("measured", measured, true),
+        scored("closed", closed, true),
         scored("fitted", fitted, true) | agrees,
         scored("oracle", fused, true),
     ]

@@ -194,6 +194,14 @@ def test_what_a_hollow_body_hides_from_one_side_is_air_behind_walls():
     assert np.percentile(missed, 95) < 3 * VOXEL
 
 
+def test_without_its_outline_a_part_is_what_was_measured(scene):
+    body = fuse_parts(*scene, FuseConfig(fill_outline=False))[0]
+    assert is_watertight(body.visual)
+    assert body.visual.vertices[:, 2].min() > -2 * VOXEL
+    nearest = distance_to(body.visual, np.array([[BODY[0][0], BODY[0][1], 0.0]]))  # its underside
+    assert nearest > 0.1
+
+
 def test_a_part_of_one_flat_layer_is_closed(scene):
     """A wall that the camera faces squarely, without noise: its measured cells span no volume to fill."""
     window, motion = scene

@@ -61,6 +61,8 @@ class FuseConfig:
     """Faces of a visual mesh."""
     max_pieces: int = bounded(8, 1, 64)
     """Convex collision pieces of a part."""
+    fill_outline: bool = True
+    """Without a prior, guess what was not measured; if not, meshes are thin sheets of what was."""
     prior: PriorFillConfig = field(default_factory=PriorFillConfig)
     """How a shape prior, where there is one, fills what was not measured."""
 
@@ -142,7 +144,11 @@ def _fuse_part(
     weight = measured.surface if fill is None else measured.surface + PRIOR_WEIGHT * (np.abs(fill) < 0.5)
     if fill is None:
         barred = np.maximum(free, taken(coarse, views, label, others, truncation_m))
-        fill = outline_fill(grid, measured, barred, FREE_FACTOR, truncation_m)
+        fill = (
+            outline_fill(grid, measured, barred, FREE_FACTOR, truncation_m)
+            if config.fill_outline
+            else np.ones(grid.shape, np.float32)
+        )
     field = tidy(_with_sheets(_closed(measured.field, fill), measured.shell), weight, config.min_share)
     mesh = surface(field, grid)
     if not len(mesh.faces):
