@@ -145,7 +145,7 @@ def _fuse_part(
     if fill is None:
         barred = np.maximum(free, taken(coarse, views, label, others, truncation_m))
         fill = (
-            outline_fill(grid, measured, barred, FREE_FACTOR, truncation_m)
+            outline_fill(grid, measured, label > 0, barred, FREE_FACTOR, truncation_m)
             if config.fill_outline
             else np.ones(grid.shape, np.float32)
         )

@@ -28,7 +28,8 @@ class Measured:
         field: signed distance in truncations over the whole grid, NaN where unmeasured.
         shell: same shape: distance to sheets behind the surface as seen from each side alone, inf where unmeasured.
         surface: same shape, bool: several depth images measured a surface here.
-        confirmed: (M,) flat indices of the cells of the surface that hold measured points.
+        confirmed: (M,) flat indices of the cells of the surface that hold measured points; sightings: (M,) how many
+            depth images measured a surface there.
         positions, colors: (N, 3) cells near the surface and their mean colour.
     """
 
@@ -36,6 +37,7 @@ class Measured:
     shell: np.ndarray
     surface: np.ndarray
     confirmed: np.ndarray
+    sightings: np.ndarray
     positions: np.ndarray
     colors: np.ndarray
 
@@ -86,7 +88,13 @@ def measure(
     if not len(points):
         far, none = np.full(grid.shape, np.inf, np.float32), np.zeros((0, 3))
         return Measured(
-            np.full(grid.shape, np.nan, np.float32), far, np.zeros(grid.shape, bool), np.zeros(0, int), none, none
+            np.full(grid.shape, np.nan, np.float32),
+            far,
+            np.zeros(grid.shape, bool),
+            np.zeros(0, int),
+            np.zeros(0),
+            none,
+            none,
         )
     seen, band = _measured_cells(points, grid, truncation_m, min_share)
     return _integrate(grid, seen, band, label, views, truncation_m)
@@ -165,13 +173,16 @@ def _integrate(
         out[band[known]] = values[known]
         return out.reshape(grid.shape)
 
-    surface = spread(sums.near >= max(1, CONFIRMED * len(views)), 0) > 0
+    sightings = spread(sums.near, 0)
+    surface = sightings >= max(1, CONFIRMED * len(views))
+    confirmed = seen[surface.ravel()[seen]]
     colored = known & (sums.near > 0)
     return Measured(
         spread(mean, np.nan),
         spread(sheets, np.inf),
         surface,
-        seen[surface.ravel()[seen]],
+        confirmed,
+        sightings.ravel()[confirmed],
         sums.points[colored],
         sums.color[colored] / sums.color_weight[colored, None],
     )

@@ -23,18 +23,23 @@ STRAY = 1.0  # percent of measured points at either end that do not count for a 
 HOLLOW = 0.1  # share of the inside of an outline that must be known to be empty for walls instead of a solid
 
 
-def outline_fill(grid: Grid, measured: Measured, barred: np.ndarray, factor: int, truncation_m: float) -> np.ndarray:
+def outline_fill(
+    grid: Grid, measured: Measured, moves: bool, barred: np.ndarray, factor: int, truncation_m: float
+) -> np.ndarray:
     """Field of the unmeasured space in truncations, -1 to 1: solid or walls inside the outline of what was measured.
 
     Args:
         grid: of the part.
         measured: what the depth images say about it.
+        moves: places count as often as they were seen: what a part shows in few frames is more often a wrong label
+            than, as of a body behind doors, a sight that is rare.
         barred: on ``grid.coarser(factor)``, in truncations: positive where the part cannot be.
         factor: of the coarser grid.
         truncation_m: width of the measured band, metres.
     """
     points = grid.positions(measured.confirmed)
-    planes = _outline(points, _cell_normals(measured.field, measured.confirmed))
+    counts = measured.sightings if moves else np.ones(len(points))
+    planes = _outline(points, counts, _cell_normals(measured.field, measured.confirmed))
     if not len(planes):  # one flat layer of cells
         return np.ones(grid.shape, np.float32)
     coarse = grid.coarser(factor)
@@ -68,7 +73,7 @@ def _cell_normals(field: np.ndarray, cells: np.ndarray) -> np.ndarray:
     return gradient / np.maximum(np.linalg.norm(gradient, axis=-1, keepdims=True), 1e-9)
 
 
-def _outline(measured: np.ndarray, normals: np.ndarray) -> np.ndarray:
+def _outline(measured: np.ndarray, counts: np.ndarray, normals: np.ndarray) -> np.ndarray:
     """Planes (P, 4) around measured points: the bounding box of what looks like a box, else the convex hull.
 
     Points of the outermost ``STRAY`` percent along each of three directions are not trusted: few wrong labels would
@@ -78,7 +83,9 @@ def _outline(measured: np.ndarray, normals: np.ndarray) -> np.ndarray:
         sample = normals[:: max(1, len(normals) // 2000)]
         axes = flat_directions(sample, np.ones(len(sample)))
         along = np.abs(sample @ axes.T) > 0.9
-        low, high = np.percentile(measured @ axes.T, [STRAY, 100 - STRAY], axis=0)
+        low, high = np.percentile(
+            measured @ axes.T, [STRAY, 100 - STRAY], axis=0, weights=counts, method="inverted_cdf"
+        )
         if along.any(-1).mean() > BOX_FLAT and np.sort(along.mean(0))[1] > BOX_SIDE:
             return np.block([[axes, -high[:, None]], [-axes, low[:, None]]]).astype(np.float32)
         measured = measured[((measured @ axes.T >= low) & (measured @ axes.T <= high)).all(-1)]

@@ -45,7 +45,8 @@ _FRINGE = 0.12  # of what moved: motions that differ by less are one, and slippe
 _NEWS = 0.25  # of what a part must explain, so much that nothing else does
 _BODILY = 0.25  # of a part's surface: what depth alone shows to have moved, unless it turns in place
 _SEEN_TO_MOVE = 0.1  # of the frames: in so many depth refutes that a place stands still
-_FAR = 6  # axes further from a part than so many of its radii turn it as a slide would move it
+_FAR = 6  # axes further from a part than so many of its radii turn it as a slide would move it,
+_BESIDE = 1.5  # and, where another part moves and may throw a shadow, as that shadow wanders
 _SLENDER = 0.13  # share of a part's pixels without a normal, from which on what is behind it disturbs
 _SETTLING = 2  # rounds in which two parts that passed for one divide their surface
 _CLEAR = 0.85  # share of what is left that a proposal must explain to need no rival
@@ -361,8 +362,9 @@ class PartSearch:
     def _is_shading(self, motion: Motion, D: np.ndarray) -> bool:
         """Whether what ``motion`` explains changes in brightness alone: a shadow that wanders over what stands still.
 
-        A knob or scissors that turn within their own surface change no depth either, but about an axis nearby. Frames
-        that do not see a place say nothing: behind a door that opens there are shadows too.
+        A knob or scissors that turn within their own surface change no depth either, but about an axis nearby; the
+        shadow of a door turns about the door's hinge. Frames that do not see a place say nothing: behind a door that
+        opens there are shadows too.
         """
         own = self.changed.subset(self._gained(explain(self.coarse, self.changed, D, self.test), self.cost))
         still = np.broadcast_to(np.eye(4), D.shape)
@@ -374,7 +376,8 @@ class PartSearch:
         rest = undo(own, D)
         middle = np.median(rest, 0)
         extent = float(np.median(np.linalg.norm(rest - middle, axis=-1)))
-        return float(np.linalg.norm(np.cross(middle - motion.origin, motion.axis))) > _FAR * extent
+        lever = float(np.linalg.norm(np.cross(middle - motion.origin, motion.axis)))
+        return lever > (_BESIDE if self.found.motions else _FAR) * extent
 
     def _is_known(self, motion: Motion) -> bool:
         """Whether a found part moves the rest almost as ``motion`` does: then it is that part's fringe."""

@@ -7,6 +7,8 @@ frame (iterative closest point, Besl & McKay 1992, on all frames at once), which
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from scipy.spatial import cKDTree
 
@@ -17,10 +19,11 @@ from art_perception.geometry.lie import inverse, transform
 
 THIN = 0.7  # share of a part's pixels without a normal: more, and there is nothing to register
 SLIM = 0.3  # more, and registration has to stand comparison
-# how far off places are looked up, step by step
-_GATES_M = (0.03, 0.02, 0.015, *(0.01,) * 30)
+_GATES = ((0.03, 1), (0.02, 1), (0.015, 1), (0.01, 20), (0.006, 40))  # how far off, m, places are looked up, how often
+_NOISE = 2.0  # what noise there is, at least
+_FOUND_M = 0.01  # where a place counts as found
 _STEPS = 2  # of the fit, before places are looked up again
-_SETTLED = 3e-4  # rad, a change of the axis that no longer counts
+_SETTLED = 1e-4  # rad, a change of the axis that no longer counts
 _APART_M = 0.006  # of places at rest
 _PLACES = 150
 _FEWEST = 100  # pixels of a part in all frames that still say something
@@ -35,7 +38,7 @@ def thinness(dense: DenseWindow, own: np.ndarray) -> float:
 
 def agreement(clouds: list[np.ndarray], motion: Motion) -> float:
     """Share of a part's places that are found where ``motion`` puts them, over the frames that show any of it."""
-    weights = _looked_up(clouds, motion, _GATES_M[-1], 1.0)[1]
+    weights = _looked_up(clouds, motion, _FOUND_M, 1.0)[1]
     shown = [len(cloud) > 0 for cloud in clouds]
     return float((weights[:, shown] > 0).mean())
 
@@ -52,14 +55,24 @@ def threads(clouds: list[np.ndarray], motion: Motion, noise_m: float) -> tuple[M
         The motion, and the tracks it was fitted to: positions (N, T, 3) in the parent's frame and weights (N, T),
         inverse variances, zero where a place was not found.
     """
-    for gate in _GATES_M:
-        last = motion
-        tracks, weights = _looked_up(clouds, motion, gate, noise_m)
-        motion = fit_tracks(motion, tracks, weights, _STEPS)
-        if gate == _GATES_M[-1] and np.linalg.norm(motion.axis - last.axis) < _SETTLED:
-            break
+    last = motion
+    for gate, steps in _GATES:
+        gate = max(gate, _NOISE * noise_m)
+        for k in range(steps):
+            ahead = _ahead(last, motion, k / (k + 3))
+            tracks, weights = _looked_up(clouds, ahead, gate, noise_m)
+            last, motion = motion, fit_tracks(ahead, tracks, weights, _STEPS)
+            if np.linalg.norm(motion.axis - last.axis) < _SETTLED:
+                break
     tracks, weights = _looked_up(clouds, motion, gate, noise_m)
     return motion, tracks, _TELLING * weights
+
+
+def _ahead(last: Motion, motion: Motion, momentum: float) -> Motion:
+    """Where ``motion`` is going (Nesterov 1983): what is looked up holds a thread back along itself."""
+    axis = motion.axis + momentum * (motion.axis - last.axis)
+    origin = motion.origin + momentum * (motion.origin - last.origin)
+    return replace(motion, axis=axis / np.linalg.norm(axis), origin=origin, q=motion.q + momentum * (motion.q - last.q))
 
 
 def _looked_up(clouds: list[np.ndarray], motion: Motion, gate: float, noise_m: float) -> tuple[np.ndarray, np.ndarray]:
