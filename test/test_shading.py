@@ -58,6 +58,23 @@ def test_a_textured_disc_that_turns_in_the_wall_is_a_part():
     assert abs(joint.axis @ normal) / np.linalg.norm(normal) > np.cos(np.deg2rad(10))
 
 
+@pytest.mark.parametrize(("pivot", "start"), [((-20, 230), 110), ((60, 310), 175)])
+def test_a_shadow_that_turns_about_a_hinge_beside_a_part_is_no_part(pivot: tuple[int, int], start: float):
+    """A door's shadow turns about its hinge as a part would; so its edge alone looks right at every angle."""
+    texture, disc = 130 + 8 * blobs(1, 3), 130 + 35 * blobs(3, 4)
+    row, column = np.mgrid[:H, :W]
+    part = np.hypot(row - 120, column - 70) < 55
+    angle = np.rad2deg(np.arctan2(row - pivot[0], column - pivot[1]))
+    painted = []
+    for t in range(FRAMES):
+        M = cv2.getRotationMatrix2D((70, 120), 4.0 * t, 1)
+        shadow = (angle > start - 1.5 * t) & (angle < start - 1.5 * t + 60)
+        floor = texture * np.where(shadow, 0.45, 1)
+        painted.append(np.where(part, cv2.warpAffine(disc, M, (W, H)), floor))
+    (joint,) = estimate_motion(wall(painted), Config(), Clock(None)).joints
+    assert np.linalg.norm(joint.origin[:2] - [-0.34, 0.0]) < 0.05  # the disc's
+
+
 def knife(masked: bool) -> Window:
     """A blade without thickness that slides out of its handle, flat on the wall; its masks, or none that tell."""
     row, column = np.mgrid[:H, :W]
