@@ -57,7 +57,7 @@ class PriorConfig:
     """The prior's object is refused when it agrees with less than this share of what was measured."""
     tolerance: float = bounded(0.04, 1e-3, 1.0)
     """Distance within which a measured point agrees with it, object diagonals."""
-    min_fill_score: float = bounded(0.97, 0.0, 1.0)
+    min_fill_score: float = bounded(0.985, 0.0, 1.0)
     """Where parts were measured, the prior fills what was not seen when it agrees with this share of them."""
     max_faces: int = bounded(20_000, 100, 1_000_000)
     """Faces of a visual mesh."""
