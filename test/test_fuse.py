@@ -172,6 +172,12 @@ def test_the_body_leaves_room_for_the_door_between_its_posts():
     assert base.visual.vertices[behind.all(-1), 0].max() < door.visual.vertices[:, 0].max() - VOXEL
 
 
+def contains(piece, point):
+    """Whether a point is inside a convex mesh."""
+    a, b, c = (piece.vertices[piece.faces[:, i]] for i in range(3))
+    return bool((((point - a) * np.cross(b - a, c - a)).sum(-1) < 0).all())
+
+
 def test_what_a_hollow_body_hides_from_one_side_is_air_behind_walls():
     """Boards around a cupboard without a front, seen from its left: where its side keeps rays out is no surface."""
     board = 0.02
@@ -192,6 +198,7 @@ def test_what_a_hollow_body_hides_from_one_side_is_air_behind_walls():
     assert is_watertight(body.visual)
     assert np.percentile(invented, 95) < 2.5 * VOXEL  # 11 voxels when all that was not seen through is solid
     assert np.percentile(missed, 95) < 3 * VOXEL
+    assert not any(contains(piece, BODY[0]) for piece in body.collision), "a hand can reach in"
 
 
 def test_without_its_outline_a_part_is_what_was_measured(scene):

@@ -165,6 +165,16 @@ def test_tidy_removes_crumbs_and_cavities():
     assert (clean < 0).sum() == (field < 0).sum() - 1
 
 
+def test_crumbs_go_and_large_pieces_stay():
+    large, half, crumb = (
+        box_mesh(np.array([x, 0, 0]), np.full(3, edge)) for x, edge in ((0, 1.0), (3, 0.5), (5, 0.05))
+    )
+    kept = m.without_crumbs(m.merged([crumb, large, half]), 0.01)
+    assert m.is_watertight(kept)
+    assert m.signed_volume(kept) == pytest.approx(1.0 + 0.125)
+    assert m.without_crumbs(m.empty_mesh(), 0.01).faces.shape == (0, 3)
+
+
 def test_keep_large_weighs_components():
     mask = np.zeros((9, 3, 3), bool)
     mask[:2], mask[4:8] = True, True

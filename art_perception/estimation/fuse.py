@@ -25,7 +25,7 @@ from art_perception.estimation.measured import Measured, Oriented, measure, meas
 from art_perception.estimation.outline_fill import outline_fill
 from art_perception.estimation.prior_fill import Prior, PriorFillConfig, bent_field, extent
 from art_perception.geometry.convex import convex_pieces
-from art_perception.geometry.mesh import empty_mesh, sample_oriented, simplified, smoothed
+from art_perception.geometry.mesh import empty_mesh, sample_oriented, simplified, smoothed, without_crumbs
 from art_perception.geometry.voxels import Distance, Grid, grid_around, refine, surface, tidy
 from art_perception.types import Mesh, Part, PartMotion, Window
 
@@ -59,7 +59,7 @@ class FuseConfig:
     """Components smaller than this share of the largest one are dropped as noise."""
     max_faces: int = bounded(20_000, 100, 1_000_000)
     """Faces of a visual mesh."""
-    max_pieces: int = bounded(8, 1, 64)
+    max_pieces: int = bounded(16, 1, 64)
     """Convex collision pieces of a part."""
     fill_outline: bool = True
     """Without a prior, guess what was not measured; if not, meshes are thin sheets of what was."""
@@ -154,7 +154,8 @@ def _fuse_part(
     if not len(mesh.faces):
         log.warning("part '%s' has %d measured points that leave it no room: it has no mesh", name, len(points))
         return Part(name, mesh, (), 0.0), None
-    mesh = simplified(smoothed(mesh, 6), 0.1 * grid.voxel_m, config.max_faces)
+    mesh = without_crumbs(smoothed(mesh, 6), config.min_share)
+    mesh = simplified(mesh, 0.1 * grid.voxel_m, config.max_faces)
     mesh = replace(mesh, colors=_vertex_colors(mesh, measured))
     pieces = convex_pieces(mesh, config.max_pieces, 0.75 * grid.voxel_m)
     part = Part(name, mesh, pieces, _observed_share(mesh, met, grid.voxel_m))

@@ -44,7 +44,7 @@ def convex_pieces(mesh: Mesh, max_pieces: int, margin_m: float = 0.002, max_face
         return ()
     light = simplified(mesh, margin_m / 3, max_faces)
     solid = to_manifold(light)
-    if solid.is_empty() or len(light.faces) > 2 * max_faces:  # not closed, or too rough to be taken apart
+    if solid.is_empty() or len(light.faces) > 4 * max_faces:  # not closed, or too rough to be taken apart
         return (whole,)
     axes = flat_directions(_normals(light), face_areas(light))
     crumb = CRUMB * solid.volume()

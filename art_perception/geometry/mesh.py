@@ -117,19 +117,35 @@ def signed_volume(mesh: Mesh) -> float:
 
 def largest_piece(mesh: Mesh) -> tuple[Mesh, float]:
     """Return the connected piece of a mesh with the largest area, and its share of the whole area; empty: 0."""
+    piece, areas = _pieces(mesh)
+    if not len(areas):
+        return mesh, 0.0
+    return _with_faces(mesh, piece == areas.argmax()), float(areas.max() / areas.sum())
+
+
+def without_crumbs(mesh: Mesh, min_share: float) -> Mesh:
+    """Drop the connected pieces of a mesh that have less than ``min_share`` of the largest one's area."""
+    piece, areas = _pieces(mesh)
+    return _with_faces(mesh, areas[piece] >= min_share * areas.max()) if len(areas) > 1 else mesh
+
+
+def _pieces(mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
+    """Connected piece (F,) of every face, and the area (P,) of every piece."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    if not len(mesh.faces):
-        return mesh, 0.0
     i, j = mesh.faces[:, [0, 1, 2]].ravel(), mesh.faces[:, [1, 2, 0]].ravel()
     count = len(mesh.vertices)
     _, piece = connected_components(coo_array((np.ones(len(i), bool), (i, j)), (count, count)), directed=False)
-    areas = np.bincount(piece[mesh.faces[:, 0]], face_areas(mesh))
-    faces = mesh.faces[piece[mesh.faces[:, 0]] == areas.argmax()]
-    used, faces = np.unique(faces, return_inverse=True)
+    _, piece = np.unique(piece[mesh.faces[:, 0]], return_inverse=True)
+    return piece, np.bincount(piece, face_areas(mesh))
+
+
+def _with_faces(mesh: Mesh, keep: np.ndarray) -> Mesh:
+    """The faces that a mask (F,) keeps, and the vertices they use."""
+    used, faces = np.unique(mesh.faces[keep], return_inverse=True)
     colors = None if mesh.colors is None else mesh.colors[used]
-    return Mesh(mesh.vertices[used], faces.reshape(-1, 3), colors), float(areas.max() / areas.sum())
+    return Mesh(mesh.vertices[used], faces.reshape(-1, 3), colors)
 
 
 def is_watertight(mesh: Mesh) -> bool:
