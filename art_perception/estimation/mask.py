@@ -7,7 +7,7 @@ parts touch are the object's static body.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -21,6 +21,8 @@ from art_perception.types import UNLABELLED
 
 _CELL_PX = 4.0  # edge of the cells in which pieces hang together, pixels at the parts' depth
 _LEAST_CELL_M = 0.004
+_NEXT_TO, _AWAY = 1.5, 2.5  # times its usual scatter a plane is thick, next to the moving part and away from it
+_FINE = 0.2  # of what the moving parts sweep: cells of the room are no larger
 _WITNESSES = 15  # frames that are asked what a place on the table looks like
 _AS_BRIGHT = 0.15  # of the usual brightness: deviation that noise and exposure explain
 _SURE = 0.9  # share of a part's pixels that are not off by far
@@ -41,7 +43,7 @@ class MaskConfig:
     """Finding the object without a mask."""
 
     voxel_m: float = bounded(0.02, 1e-3, 1.0)
-    """Edge of the cells in which the room is analysed, metres; the object in finer ones if it is small."""
+    """Edge of the cells in which the room is analysed, metres; finer ones if the object is small."""
     reach: float = bounded(2.5, 0.0, 100.0)
     """How far the static body may extend from the moving parts, in units of their swept diagonal."""
     max_planes: int = bounded(4, 0, 100)
@@ -94,18 +96,21 @@ def _on_room(
     moving = world[part][::7]
     thickest = config.voxel_m + config.plane_band * float(np.linalg.norm(moving.mean(0) - camera))
     sample = world[::3][near[::3]]
-    for n, d in room_planes(_cell_means(sample, config.voxel_m), camera, moving, diagonal, config):
-        room |= world @ n.astype(np.float32) - d < _scatter(sample @ n - d, thickest)
+    fine = replace(config, voxel_m=float(np.clip(_FINE * diagonal, _LEAST_CELL_M, config.voxel_m)))
+    for n, d in room_planes(_cell_means(sample, fine.voxel_m), camera, moving, diagonal, fine):
+        away = np.quantile(moving @ n - d, 0.05) > 0.5 * diagonal
+        room |= world @ n.astype(np.float32) - d < _scatter(sample @ n - d, thickest, _AWAY if away else _NEXT_TO)
     return room
 
 
-def _scatter(height: np.ndarray, thickest: float) -> float:
+def _scatter(height: np.ndarray, thickest: float, factor: float) -> float:
     """How far points at ``height`` (N,) over a plane with nothing behind it may be off and still belong to it.
 
-    Below it there is nothing but noise and error of the camera's pose, which are as large above it.
+    That is ``factor`` times what nearly all are off. Below it there is nothing but noise and error of the camera's
+    pose, which are as large above it.
     """
     below = -height[(height < 0) & (height > -thickest)]
-    return float(min(1.5 * np.quantile(below, 0.98), thickest)) if len(below) > 20 else thickest
+    return float(min(factor * np.quantile(below, 0.98), thickest)) if len(below) > 20 else thickest
 
 
 def _cell_means(points: np.ndarray, size: float) -> np.ndarray:
