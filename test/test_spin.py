@@ -121,6 +121,13 @@ def test_what_turns_in_step_with_a_known_joint_is_a_piece_of_its_part():
     assert follows == [1, 2, 3]
 
 
+def test_a_drum_of_facets_that_is_followed_a_facet_late_is_still_a_piece_of_its_lever():
+    q, nothing = np.linspace(0, 1.2, 9), np.zeros((9, 1, 1), bool)
+    lever = choice_of(Z, q)
+    late = Spin(choice_of(Z, q - np.deg2rad(30) * (np.arange(9) > 4)), nothing)
+    assert joined([lever], [late]) == ([lever], [0])
+
+
 def rings_of(part: np.ndarray, q: np.ndarray, seen: int) -> Rings:
     """Rings (R, P) of a part turned by ``q`` over a grained wall, of which ``seen`` pieces are seen."""
     rng = np.random.default_rng(1)
