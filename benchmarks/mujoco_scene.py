@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 os.environ.setdefault("MUJOCO_GL", "egl")
 
@@ -14,28 +13,9 @@ from scipy.ndimage import gaussian_filter
 
 from art_perception.data.model import SimObject, Surface
 from art_perception.geometry.lie import exp_so3
+from benchmarks.room import HEIGHT, WIDTH, Room, clutter
 
-WIDTH, HEIGHT = 640, 480
 _SHEET_M = 1e-5  # faces are drawn from both sides, this far apart
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Room:
-    """What stands around an object.
-
-    Attributes:
-        K: (3, 3) calibration.
-        azimuth: of the camera, object frame, rad.
-        swept: (2, 3) bounds of all that the object ever fills.
-        wall_m: distance of a wall behind the object, or None.
-        clutter: number of things standing about.
-    """
-
-    K: np.ndarray
-    azimuth: float
-    swept: np.ndarray
-    wall_m: float | None
-    clutter: int
 
 
 class _Document:
@@ -126,8 +106,8 @@ def _both_sides(corners: np.ndarray, normal: np.ndarray) -> bytes:
     return "".join(lines).encode()
 
 
-def build(obj: SimObject, T_world_object: np.ndarray, room: Room, rng: np.random.Generator) -> mujoco.MjModel:
-    """The object, which stands at ``T_world_object``, in a room with random looks and lights."""
+def _build(obj: SimObject, T_world_object: np.ndarray, room: Room, rng: np.random.Generator) -> mujoco.MjModel:
+    """The model of a scene."""
     doc = _Document(T_world_object, rng)
     textured = rng.choice([0.0, 0.4, 0.8])
     for i, material in enumerate(obj.materials):
@@ -143,30 +123,12 @@ def build(obj: SimObject, T_world_object: np.ndarray, room: Room, rng: np.random
         out = np.array([np.cos(behind), np.sin(behind), 0]) * (room.wall_m + 0.1)
         doc.solid("box", np.array([0.1, 4, 3]), out + np.array([0, 0, 1.5]), "wall", behind)
     for i in range(room.clutter):
-        _clutter(doc, obj, room, i)
+        doc.material(f"c{i}", rng.uniform(0.05, 0.9, 3), rng.random() < 0.5)
+        if thing := clutter(obj, room, rng):
+            doc.solid(
+                thing.kind, thing.half[:2] if thing.kind == "cylinder" else thing.half, thing.at, f"c{i}", thing.turn
+            )
     return mujoco.MjModel.from_xml_string(_mjcf(doc, room), doc.files)
-
-
-def _clutter(doc: _Document, obj: SimObject, room: Room, index: int) -> None:
-    """Something that neither touches what the object sweeps nor stands between it and the camera."""
-    rng = doc.rng
-    size = float(np.linalg.norm(np.ptp(obj.bounds, axis=0)))
-    low, high = room.swept
-    doc.material(f"c{index}", rng.uniform(0.05, 0.9, 3), rng.random() < 0.5)
-    for _ in range(50):
-        angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0.6, 1.6) * size
-        at = np.array([np.cos(angle) * distance, np.sin(angle) * distance, 0]) + np.r_[(low + high)[:2] / 2, 0]
-        half = rng.uniform(0.05, 0.2, 3) * max(size, 0.3)
-        reach = 1.5 * half.max()
-        clear = (at[:2] + reach < low[:2]).any() or (at[:2] - reach > high[:2]).any()
-        if clear and abs((angle - room.azimuth + np.pi) % (2 * np.pi) - np.pi) > 0.7:
-            break
-    else:
-        return
-    kind = str(rng.choice(["box", "cylinder", "ellipsoid"]))
-    round_ = kind == "cylinder"
-    at = at + np.array([0, 0, half[1] if round_ else half[2]])
-    doc.solid(kind, half[:2] if round_ else half, at, f"c{index}", rng.uniform(0, 6))
 
 
 def _mjcf(doc: _Document, room: Room) -> str:
@@ -202,9 +164,12 @@ def _mjcf(doc: _Document, room: Room) -> str:
 
 
 class Scene:
-    """A renderer of one scene, to be closed."""
+    """An object that stands at ``T_world_object`` in a room, with random looks and lights; to be closed."""
 
-    def __init__(self, obj: SimObject, model: mujoco.MjModel, T_world_object: np.ndarray) -> None:
+    frames = (36, 80)
+
+    def __init__(self, obj: SimObject, T_world_object: np.ndarray, room: Room, rng: np.random.Generator) -> None:
+        model = _build(obj, T_world_object, room, rng)
         self.model, self.data, self.T = model, mujoco.MjData(model), T_world_object
         self.renderer = mujoco.Renderer(model, HEIGHT, WIDTH)
         names = {k: model.body(f"part{k}") for k, part in enumerate(obj.parts) if len(part.faces)}

@@ -7,7 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, map_coordinates
 
 from art_perception.errors import MotionError
 from art_perception.estimation.dense import densify
@@ -19,14 +19,19 @@ H, W, FRAMES = 240, 320, 20
 K = np.array([[280.0, 0, 159.5], [0, 280, 119.5], [0, 0, 1]])
 
 
-def wall(brightness: list[np.ndarray]) -> Window:
-    """A flat wall, a metre away and oblique, painted anew in every frame."""
+TILT = np.array([0.2, 0.1, 1.0])
+
+
+def wall(brightness: list[np.ndarray], relief: list[np.ndarray] | None = None) -> Window:
+    """A flat wall, a metre away and oblique, painted anew in every frame; where there is ``relief`` 5 cm nearer."""
     direction = rays((H, W), K)
-    depth = (1.0 / (direction @ np.array([0.2, 0.1, 1.0]))).astype(np.float32)
+    depth = (1.0 / (direction @ TILT)).astype(np.float32)
     rng = np.random.default_rng(0)
     frames = []
     for t, gray in enumerate(brightness):
-        noisy = depth + 0.001 * rng.normal(size=depth.shape).astype(np.float32)
+        noisy = depth * (1 - np.float32(0.05) * (relief[t] if relief else 0)) + 0.001 * rng.normal(
+            size=depth.shape
+        ).astype(np.float32)
         color = np.repeat(np.clip(gray + rng.normal(size=gray.shape), 0, 255).astype(np.uint8)[..., None], 3, 2)
         frames.append(RgbdFrame(t * 10**8, color, noisy, K, np.eye(4), np.ones((H, W), bool)))
     return Window(tuple(frames))
@@ -45,6 +50,23 @@ def test_a_wandering_shadow_is_no_part():
         estimate_motion(wall([160 * (1 - 0.6 * s) for s in shadow]), Config(), Clock(None))
 
 
+def test_a_textured_plate_that_slides_within_its_plane_is_a_part():
+    """As a chair's back that is raised: depth changes at its edges alone, but there."""
+    place = rays((H, W), K) * (0.95 / (rays((H, W), K) @ TILT))[..., None]
+    up = np.cross(TILT, [1.0, 0, 0]) / np.linalg.norm(np.cross(TILT, [1.0, 0, 0]))
+    texture, plate = 130 + 8 * blobs(1, 3), 130 + 35 * blobs(3, 4)
+    painted, on_plate = [], []
+    for lift in np.linspace(0, 0.03, FRAMES):
+        across, along = place[..., 0], place @ up - lift
+        on_plate.append((np.abs(across) < 0.2) & (np.abs(along) < 0.25))
+        where = np.stack([H / 2 + along * 280, W / 2 + across * 280])
+        painted.append(np.where(on_plate[-1], map_coordinates(plate, where, order=1), texture))
+    (joint,) = estimate_motion(wall(painted, on_plate), Config(), Clock(None)).joints
+    assert joint.type is JointType.PRISMATIC
+    assert abs(joint.axis @ up) > np.cos(np.deg2rad(5))
+    assert joint.limits[1] - joint.limits[0] == pytest.approx(0.03, abs=0.002)
+
+
 def test_a_textured_disc_that_turns_in_the_wall_is_a_part():
     texture, disc = 130 + 8 * blobs(1, 3), 130 + 35 * blobs(3, 4)
     inside = np.hypot(*(np.mgrid[:H, :W] - np.array([120, 160])[:, None, None])) < 70
@@ -54,8 +76,7 @@ def test_a_textured_disc_that_turns_in_the_wall_is_a_part():
         painted.append(np.where(inside, cv2.warpAffine(disc, M, (W, H)), texture))
     (joint,) = estimate_motion(wall(painted), Config(), Clock(None)).joints
     assert joint.type is JointType.REVOLUTE
-    normal = np.array([0.2, 0.1, 1.0])
-    assert abs(joint.axis @ normal) / np.linalg.norm(normal) > np.cos(np.deg2rad(10))
+    assert abs(joint.axis @ TILT) / np.linalg.norm(TILT) > np.cos(np.deg2rad(10))
 
 
 @pytest.mark.parametrize(("pivot", "start"), [((-20, 230), 110), ((60, 310), 175)])

@@ -45,6 +45,7 @@ _FRINGE = 0.12  # of what moved: motions that differ by less are one, and slippe
 _NEWS = 0.25  # of what a part must explain, so much that nothing else does
 _BODILY = 0.25  # of a part's surface: what depth alone shows to have moved, unless it turns in place
 _SEEN_TO_MOVE = 0.1  # of the frames: in so many depth refutes that a place stands still
+_EDGES = 0.03  # of a part's surface, refuted so when still but not in motion: the edges of what slides within itself
 _FAR = 6  # axes further from a part than so many of its radii turn it as a slide would move it,
 _BESIDE = 1.2  # and, where another part moves and may throw a shadow, as that shadow wanders
 _SLENDER = 0.13  # share of a part's pixels without a normal, from which on what is behind it disturbs
@@ -152,15 +153,20 @@ class PartSearch:
         changed = explain(self.coarse, surface, still, test).refuted > test.max_refuted
         self.still = np.zeros(self.coarse.depth_m.shape, bool)
         self.still.reshape(len(self.still), -1)[surface.frame, surface.pixel] = ~changed
-        index = np.flatnonzero(changed)
-        self.share = min(1.0, _MAX_REST / max(len(index), 1))
-        self.changed = surface.subset(self.rng.permutation(index)[:_MAX_REST])
-        self.cost = np.full(len(self.changed.frame), np.inf)  # of the best explanation of each point so far
+        self.all_changed = surface.subset(changed)
+        self._draw(self.all_changed)
         self.sightings, self.track_of_sighting = track_surface(dense, tracks)
         self.dense = dense
         self.free = ~self._explained_tracks(still)
         self.found = Found([], np.full(len(tracks.points), -1))
         self.sharpened: dict[tuple[int, int], list[Motion]] = {}  # by hint and parent, until another part is found
+
+    def _draw(self, surface: Surface) -> None:
+        """Take so many points of ``surface`` for what is to be explained."""
+        count = len(surface.frame)
+        self.share = min(1.0, _MAX_REST / max(count, 1))
+        self.changed = surface.subset(self.rng.permutation(count)[:_MAX_REST])
+        self.cost = np.full(len(self.changed.frame), np.inf)  # of the best explanation of each point so far
 
     @property
     def rest(self) -> Surface:
@@ -172,7 +178,16 @@ class PartSearch:
         return _per_track(refuted, self.track_of_sighting, len(self.tracks.points)) <= self.test.max_refuted
 
     def run(self, hints: Sequence[Hint] = ()) -> Found:
-        """Find parts until nothing more is explained; ``hints`` compete with the search's own proposals."""
+        """Find parts until nothing more is explained; ``hints`` compete with the search's own proposals.
+
+        Beside a door the wheel on it is next to nothing: what the parts leave is looked at once more for itself.
+        """
+        self._search(hints)
+        if self.found.motions and self._narrow():
+            self._search(hints)
+        return self.found
+
+    def _search(self, hints: Sequence[Hint]) -> None:
         self.hints = hints
         tries = len(hints) + _MISSES
         while tries and len(self.found.motions) < self.segment.max_parts:
@@ -187,7 +202,16 @@ class PartSearch:
             self.hints = [hint for hint in self.hints if hint is not best.hint]
             if best.hint is None:
                 self.free &= ~best.own
-        return self.found
+
+    def _narrow(self) -> bool:
+        """Draw anew from what no part explains; False where that is as little as before, or not enough for a part."""
+        before = self._need() / self.share
+        left = self.all_changed
+        for D in displacements(self.found.motions, len(self.coarse.depth_m))[1:]:
+            left = left.subset(explain(self.coarse, left, D, self.test).refuted > self.test.max_refuted)
+        self._draw(left)
+        self.sharpened = {}
+        return len(self.cost) >= self._need() and self._need() / self.share < before
 
     def _best_proposal(self) -> Suggestion | None:
         """The proposal that explains most of what is left; None when none explains enough to become a part.
@@ -363,13 +387,15 @@ class PartSearch:
         """Whether what ``motion`` explains changes in brightness alone: a shadow that wanders over what stands still.
 
         A knob or scissors that turn within their own surface change no depth either, but about an axis nearby; the
-        shadow of a door turns about the door's hinge. Frames that do not see a place say nothing: behind a door that
-        opens there are shadows too.
+        shadow of a door turns about the door's hinge. Of a chair's back that is raised depth shows the edges alone,
+        which a shadow does not have; where another part moves, the edges may be that part's. Frames that do not see a
+        place say nothing: behind a door that opens there are shadows too.
         """
         own = self.changed.subset(self._gained(explain(self.coarse, self.changed, D, self.test), self.cost))
         still = np.broadcast_to(np.eye(4), D.shape)
-        depth_alone = explain(self.coarse, own, still, replace(self.test, brightness_cost=0.0)).proof
-        if (depth_alone > _SEEN_TO_MOVE).mean() > _BODILY:
+        depth = replace(self.test, brightness_cost=0.0)
+        at_rest, moved = ((explain(self.coarse, own, M, depth).proof > _SEEN_TO_MOVE).mean() for M in (still, D))
+        if at_rest > _BODILY or (not self.found.motions and at_rest - 2 * moved > _EDGES):
             return False
         if motion.type is JointType.PRISMATIC:
             return True

@@ -1,11 +1,12 @@
-"""Accuracy on clips of another renderer: what `art-perception evaluate` makes of objects that MuJoCo draws.
+"""Accuracy on clips of other renderers: what `art-perception evaluate` makes of objects that MuJoCo or Blender draws.
 
-    python -m benchmarks.bench_mujoco --assets DIR --out OUT --split val --clips 24 --publish
+    python -m benchmarks.bench_renderers --renderer mujoco --assets DIR --out OUT --split val --clips 24 --publish
 
 Simulators share their author's blind spots. Looks, lights, cameras, motions and depth noise are not those of
-`art-perception simulate`: MuJoCo's OpenGL renderer with hard shadows, a camera that stands, travels or sways, depth
-with the errors of a stereo camera. Clips are kept in OUT, scores appended to OUT/scores.jsonl; a second run with the
-same OUT goes on where the first one stopped. Needs EGL.
+`art-perception simulate`: MuJoCo's OpenGL with hard shadows (needs EGL; a second per clip), or Blender's path tracing
+with soft shadows and bounced light (needs `pip install bpy==4.2.0`; five minutes per clip); a camera that stands,
+travels or sways, depth with the errors of a stereo camera. Clips are kept in OUT, scores appended to OUT/scores.jsonl;
+a second run with the same OUT goes on where the first one stopped.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
@@ -36,8 +38,8 @@ from art_perception.io.bag import BagWriter
 from art_perception.io.results import code_version
 from art_perception.pipeline import Config
 from art_perception.types import JointType, RgbdFrame
-from benchmarks.mujoco_scene import HEIGHT, WIDTH, Room, Scene, build
 from benchmarks.publish import published
+from benchmarks.room import HEIGHT, WIDTH, Room
 
 SETS = {
     "one joint, mask": (1, True),
@@ -48,10 +50,21 @@ COLUMNS = ("clips", "joints", "success %", "mIoU, mean / median", "axis deg, med
 _BASELINE_M = 0.055  # of the stereo pair that is imitated
 
 
+if TYPE_CHECKING:
+    from benchmarks import blender_scene, mujoco_scene
+
+    Scene = blender_scene.Scene | mujoco_scene.Scene
+
+Renderer = Literal["mujoco", "blender"]
+_TITLES: dict[Renderer, str] = {"mujoco": "MuJoCo", "blender": "Blender"}
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Measure accuracy on clips rendered by MuJoCo."""
+    """Measure accuracy on clips of another renderer."""
 
+    renderer: Renderer
+    """Which program draws them."""
     assets: Path
     """Asset collection with an index.json."""
     out: Path
@@ -92,7 +105,7 @@ class Take:
 def main() -> None:
     """Render and score what is missing, then write the table."""
     options = tyro.cli(Options, description=__doc__)
-    published("mujoco", lambda: run(options), options.publish)
+    published(options.renderer, lambda: run(options), options.publish)
 
 
 def run(options: Options) -> str:
@@ -115,7 +128,9 @@ def run(options: Options) -> str:
             asset = order[i % len(order)]
             name = f"{asset.category}_{asset.folder.name}_m{count}{'' if masked else '_bare'}_s{options.seed}_{i}"
             if name not in done:
-                score = measure(asset.folder, options.out / name, [options.seed, count, masked, i], count, masked)
+                score = measure(
+                    options.renderer, asset.folder, options.out / name, [options.seed, count, masked, i], count, masked
+                )
                 if score is None:
                     continue
                 with store.open("a", encoding="utf-8") as out:
@@ -124,9 +139,21 @@ def run(options: Options) -> str:
     return section(options, [json.loads(line) for line in store.read_text().splitlines()])
 
 
-def measure(asset: Path, bag: Path, seed: list[int], count: int, masked: bool) -> ClipScore | None:
-    """Render a clip and score what the pipeline makes of it; None when too few of its joints show."""
-    if not render(load_asset(asset), bag, np.random.default_rng(seed), count, masked):
+def scenes_of(renderer: Renderer) -> type[Scene]:
+    """The scenes of a renderer, which is imported only when it is asked for."""
+    if renderer == "mujoco":
+        from benchmarks import mujoco_scene
+
+        return mujoco_scene.Scene
+    from benchmarks import blender_scene
+
+    return blender_scene.Scene
+
+
+def measure(renderer: Renderer, asset: Path, bag: Path, seed: list[int], count: int, masked: bool) -> ClipScore | None:
+    """Render a clip, unless it is there, and score what the pipeline makes of it; None when too few joints show."""
+    rng = np.random.default_rng(seed)
+    if not bag.exists() and not render(scenes_of(renderer), load_asset(asset), bag, rng, count, masked):
         return None
     truth = require_truth(bag)
     if len(moving_joints(truth)) < count:
@@ -136,18 +163,18 @@ def measure(asset: Path, bag: Path, seed: list[int], count: int, masked: bool) -
     return score
 
 
-def render(obj: SimObject, bag: Path, rng: np.random.Generator, count: int, masked: bool) -> bool:
+def render(scenes: type[Scene], obj: SimObject, bag: Path, rng: np.random.Generator, count: int, masked: bool) -> bool:
     """Write a clip; False when fewer than ``count`` joints of the object can be seen moving."""
     pool = observable_joints(obj) or tuple(range(len(obj.joints)))
     if len(pool) < count:
         return False
-    frames, rate = int(rng.integers(36, 80)), float(rng.choice([10, 15, 30]))
+    frames, rate = int(rng.integers(*scenes.frames)), float(rng.choice([10, 15, 30]))
     f = WIDTH * rng.uniform(0.8, 1.1)
     cx, cy = (WIDTH - 1) / 2 + rng.normal(0, 4), (HEIGHT - 1) / 2 + rng.normal(0, 4)
     K = np.array([[f, 0, cx], [0, f, cy], [0, 0, 1]])
     T = np.eye(4)
     T[:3, :3], T[:3, 3] = exp_so3(np.array([0, 0, rng.uniform(-np.pi, np.pi)])), rng.uniform(-1, 1, 3)
-    scene, take = _best_view(obj, T, K, frames, pool, count, rng)
+    scene, take = _best_view(scenes, obj, T, K, frames, pool, count, rng)
     level, gain = float(rng.choice([0, 1, 2])), rng.uniform(0.8, 1.2)
     color, depth = rng.choice(["jpeg", "rgb8"]), rng.choice(["16UC1", "32FC1", "compressedDepth"])
     writer = BagWriter(
@@ -172,6 +199,7 @@ def render(obj: SimObject, bag: Path, rng: np.random.Generator, count: int, mask
 
 
 def _best_view(
+    scenes: type[Scene],
     obj: SimObject,
     T_world_object: np.ndarray,
     K: np.ndarray,
@@ -186,7 +214,7 @@ def _best_view(
         take = _take(obj, K[0, 0], frames, pool, count, rng)
         wall_m = take.radius * rng.uniform(1.2, 2) if rng.random() < 0.6 else None
         room = Room(K, take.azimuth, take.swept, wall_m, int(rng.integers(0, 6)))
-        scene = Scene(obj, build(obj, T_world_object, room, rng), T_world_object)
+        scene = scenes(obj, T_world_object, room, rng)
         seen = []
         for t in np.linspace(0, frames - 1, 4).astype(int):
             scene.pose(take.T_object_part[t], take.T_object_camera[t])
@@ -301,11 +329,13 @@ def section(options: Options, stored: list[dict]) -> str:
         scores = [from_json(r["score"]) for r in stored if r["set"] == title]
         if scores:
             lines.append([f"{title}: {len(scores)}", *_row(scores)])
+    title, frames = _TITLES[options.renderer], scenes_of(options.renderer).frames
     return (
-        "## MuJoCo\n\n"
-        f"Objects of the {options.split} split, rendered by MuJoCo (`benchmarks/mujoco_scene.py`), 36 to 79 frames of "
-        "640x480 at 10 to 30 Hz, masks exact where there are any; medians are of the joints found. "
-        "`python -m benchmarks.bench_mujoco --assets DIR --out OUT "
+        f"## {title}\n\n"
+        f"Objects of the {options.split} split, rendered by {title} (`benchmarks/{options.renderer}_scene.py`), "
+        f"{frames[0]} to {frames[1] - 1} frames of 640x480 at 10 to 30 Hz, masks exact where there are any; medians "
+        "are of the joints found. "
+        f"`python -m benchmarks.bench_renderers --renderer {options.renderer} --assets DIR --out OUT "
         f"--split {options.split} --clips {options.clips} --seed {options.seed}`, commit {code_version()[:12]}.\n\n"
         f"{markdown_lines(lines)}"
     )
