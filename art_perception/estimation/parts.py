@@ -46,6 +46,7 @@ _NEWS = 0.25  # of what a part must explain, so much that nothing else does
 _BODILY = 0.25  # of a part's surface: what depth alone shows to have moved, unless it turns in place
 _SEEN_TO_MOVE = 0.1  # of the frames: in so many depth refutes that a place stands still
 _EDGES = 0.03  # of a part's surface, refuted so when still but not in motion: the edges of what slides within itself
+_APART = 0.1  # of it, refuted as it stands or moves with any other part, if it is only seen when those are known
 _FAR = 6  # axes further from a part than so many of its radii turn it as a slide would move it,
 _BESIDE = 1.2  # and, where another part moves and may throw a shadow, as that shadow wanders
 _SLENDER = 0.13  # share of a part's pixels without a normal, from which on what is behind it disturbs
@@ -154,6 +155,7 @@ class PartSearch:
         self.still = np.zeros(self.coarse.depth_m.shape, bool)
         self.still.reshape(len(self.still), -1)[surface.frame, surface.pixel] = ~changed
         self.all_changed = surface.subset(changed)
+        self.narrowed = False  # whether what the parts leave is searched for itself
         self._draw(self.all_changed)
         self.sightings, self.track_of_sighting = track_surface(dense, tracks)
         self.dense = dense
@@ -210,7 +212,7 @@ class PartSearch:
         for D in displacements(self.found.motions, len(self.coarse.depth_m))[1:]:
             left = left.subset(explain(self.coarse, left, D, self.test).refuted > self.test.max_refuted)
         self._draw(left)
-        self.sharpened = {}
+        self.sharpened, self.narrowed = {}, True
         return len(self.cost) >= self._need() and self._need() / self.share < before
 
     def _best_proposal(self) -> Suggestion | None:
@@ -389,13 +391,19 @@ class PartSearch:
         A knob or scissors that turn within their own surface change no depth either, but about an axis nearby; the
         shadow of a door turns about the door's hinge. Of a chair's back that is raised depth shows the edges alone,
         which a shadow does not have; where another part moves, the edges may be that part's. Frames that do not see a
-        place say nothing: behind a door that opens there are shadows too.
+        place say nothing: behind a door that opens there are shadows too. What the parts leave is mostly such, so that
+        depth must show that it moves as none of them does.
         """
         own = self.changed.subset(self._gained(explain(self.coarse, self.changed, D, self.test), self.cost))
-        still = np.broadcast_to(np.eye(4), D.shape)
         depth = replace(self.test, brightness_cost=0.0)
-        at_rest, moved = ((explain(self.coarse, own, M, depth).proof > _SEEN_TO_MOVE).mean() for M in (still, D))
-        if at_rest > _BODILY or (not self.found.motions and at_rest - 2 * moved > _EDGES):
+
+        def refuted(M: np.ndarray) -> float:
+            return float((explain(self.coarse, own, M, depth).proof > _SEEN_TO_MOVE).mean())
+
+        if self.narrowed:
+            return min(map(refuted, displacements(self.found.motions, len(D)))) - 2 * refuted(D) <= _APART
+        at_rest = refuted(np.broadcast_to(np.eye(4), D.shape))
+        if at_rest > _BODILY or (not self.found.motions and at_rest - 2 * refuted(D) > _EDGES):
             return False
         if motion.type is JointType.PRISMATIC:
             return True
