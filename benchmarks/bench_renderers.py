@@ -4,9 +4,9 @@
 
 Simulators share their author's blind spots. Looks, lights, cameras, motions and depth noise are not those of
 `art-perception simulate`: MuJoCo's OpenGL with hard shadows (needs EGL; a second per clip), or Blender's path tracing
-with soft shadows and bounced light (needs `pip install bpy==4.2.0`; five minutes per clip); a camera that stands,
-travels or sways, depth with the errors of a stereo camera. Clips are kept in OUT, scores appended to OUT/scores.jsonl;
-a second run with the same OUT goes on where the first one stopped.
+with soft shadows and bounced light (needs `pip install --no-deps bpy==4.2.0`; five minutes per clip); a camera that
+stands, travels or sways, depth with the errors of a stereo camera. Clips are kept in OUT, scores appended to
+OUT/scores.jsonl; a second run with the same OUT goes on where the first one stopped.
 """
 
 from __future__ import annotations

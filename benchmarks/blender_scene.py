@@ -1,6 +1,6 @@
 """Articulated objects in a room, path traced by Blender's Cycles: soft shadows, bounced light, gloss, film curves.
 
-Depth and part ids are cast, the image alone is Blender's. Needs `pip install bpy==4.2.0` (Python 3.11).
+Depth and part ids are cast, the image alone is Blender's. Needs `pip install --no-deps bpy==4.2.0` (Python 3.11).
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from art_perception.data.model import SimObject, Surface, moved
-from art_perception.data.raycast import cast, make_body
+from art_perception.data.raycast import Hits, cast, make_body
 from art_perception.data.shapes import box, cylinder, ellipsoid, placed
 from art_perception.geometry.lie import exp_so3, from_rotation_translation
 from benchmarks.room import HEIGHT, WIDTH, Room, Thing, clutter
@@ -82,8 +83,6 @@ class Scene:
             for s, i in zip([*self.surfaces, *self.fixed], self._all_ids(), strict=True)
         )
         self.poses = np.tile(np.eye(4), (len(self.bodies), 1, 1))
-        self.T_world_camera = np.eye(4)
-        self._hits = None
         self._blender: _Blender | None = None
 
     def _all_ids(self) -> list[int]:
@@ -113,8 +112,8 @@ class Scene:
     def pose(self, T_object_part: np.ndarray, T_object_camera: np.ndarray) -> None:
         """Put parts (P, 4, 4) and camera, whose z looks ahead, where they are."""
         self.poses[: len(self.ids)] = [T_object_part[i - 1] for i in self.ids]
-        self.T_world_camera = T_object_camera
-        self._hits = cast(self.bodies, self.poses, T_object_camera, self.K, (HEIGHT, WIDTH))
+        self.T_object_camera = T_object_camera
+        self._hits: Hits = cast(self.bodies, self.poses, T_object_camera, self.K, (HEIGHT, WIDTH))
 
     def part_ids(self) -> np.ndarray:
         """(H, W) uint8: 0 background, 1 static body, 2.. moving parts."""
@@ -196,12 +195,12 @@ class _Blender:
         s.render.image_settings.file_format = "PNG"
         self.folder = tempfile.TemporaryDirectory()
 
-    def _material(self, name: str, look: _Look):
+    def _material(self, name: str, look: _Look) -> Any:
         material = self.bpy.data.materials.new(name)
         material.use_nodes = True
         nodes, links = material.node_tree.nodes, material.node_tree.links
         shader = nodes["Principled BSDF"]
-        if look.roughness > 0.5:  # as fast again
+        if look.roughness > 0.5:  # hardly shines, and is traced faster so
             shader = nodes.new("ShaderNodeBsdfDiffuse")
             links.new(shader.outputs["BSDF"], nodes["Material Output"].inputs["Surface"])
         else:
@@ -231,7 +230,7 @@ class _Blender:
             links.new(bump.outputs["Normal"], shader.inputs["Normal"])
         return material
 
-    def _mesh(self, name: str, surface: Surface, materials: list):
+    def _mesh(self, name: str, surface: Surface, materials: list[Any]) -> Any:
         mesh = self.bpy.data.meshes.new(name)
         mesh.from_pydata(surface.vertices.tolist(), [], surface.faces.tolist())
         for m in materials:
@@ -249,7 +248,7 @@ class _Blender:
         ahead = (lamp.toward - lamp.at) / np.linalg.norm(lamp.toward - lamp.at)
         side = np.cross(ahead, [0, 0, 1.0])
         side /= np.linalg.norm(side)
-        thing.matrix_world = _columns(
+        thing.matrix_world = _matrix(
             from_rotation_translation(np.stack([side, np.cross(side, ahead), -ahead], 1), lamp.at)
         )
         self.bpy.context.collection.objects.link(thing)
@@ -273,8 +272,8 @@ class _Blender:
 
     def render(self) -> np.ndarray:
         for thing, T in zip(self.objects, self.scene.poses, strict=True):
-            thing.matrix_world = _columns(T)
-        self.camera.matrix_world = _columns(self.scene.T_world_camera @ _OPENCV_TO_BLENDER)
+            thing.matrix_world = _matrix(T)
+        self.camera.matrix_world = _matrix(self.scene.T_object_camera @ _OPENCV_TO_BLENDER)
         path = Path(self.folder.name) / "frame.png"
         self.bpy.context.scene.render.filepath = str(path)
         self.bpy.context.scene.cycles.seed += 1
@@ -282,8 +281,7 @@ class _Blender:
         return cv2.resize(cv2.imread(str(path)), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)[..., ::-1]
 
 
-def _columns(T: np.ndarray) -> list:
-    """Blender's matrices are given by rows of mathutils, which take nested lists."""
+def _matrix(T: np.ndarray) -> Any:
     import mathutils
 
     return mathutils.Matrix(T.tolist())
