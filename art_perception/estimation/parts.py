@@ -46,7 +46,8 @@ _NEWS = 0.25  # of what a part must explain, so much that nothing else does
 _BODILY = 0.25  # of a part's surface: what depth alone shows to have moved, unless it turns in place
 _SEEN_TO_MOVE = 0.1  # of the frames: in so many depth refutes that a place stands still
 _EDGES = 0.03  # of a part's surface, refuted so when still but not in motion: the edges of what slides within itself
-_APART = 0.1  # of it, refuted as it stands or moves with any other part, if it is only seen when those are known
+_APART = 0.1  # of it, refuted as it stands or moves with any other part, if it is only seen when those are known;
+_CLEAN = 0.05  # and at most so much of it as it moves itself
 _FAR = 6  # axes further from a part than so many of its radii turn it as a slide would move it,
 _BESIDE = 1.2  # and, where another part moves and may throw a shadow, as that shadow wanders
 _SLENDER = 0.13  # share of a part's pixels without a normal, from which on what is behind it disturbs
@@ -182,11 +183,12 @@ class PartSearch:
     def run(self, hints: Sequence[Hint] = ()) -> Found:
         """Find parts until nothing more is explained; ``hints`` compete with the search's own proposals.
 
-        Beside a door the wheel on it is next to nothing: what the parts leave is looked at once more for itself.
+        Beside a door the wheel on it is next to nothing: what the parts leave, and no hint either explains, is looked
+        at once more for itself.
         """
         self._search(hints)
         if self.found.motions and self._narrow():
-            self._search(hints)
+            self._search(())
         return self.found
 
     def _search(self, hints: Sequence[Hint]) -> None:
@@ -401,7 +403,7 @@ class PartSearch:
             return float((explain(self.coarse, own, M, depth).proof > _SEEN_TO_MOVE).mean())
 
         if self.narrowed:
-            return min(map(refuted, displacements(self.found.motions, len(D)))) - 2 * refuted(D) <= _APART
+            return refuted(D) > _CLEAN or min(map(refuted, displacements(self.found.motions, len(D)))) <= _APART
         at_rest = refuted(np.broadcast_to(np.eye(4), D.shape))
         if at_rest > _BODILY or (not self.found.motions and at_rest - 2 * refuted(D) > _EDGES):
             return False
