@@ -39,13 +39,16 @@ class Choice:
         return self.fit.motion
 
 
-def other_type(motion: Motion, points: np.ndarray, ends: tuple[int, int], weights: np.ndarray) -> Motion | None:
-    """Start value of the other joint type from the part's tracks (N, T, 3) in the parent frame.
-
-    None when between both ``ends``, frames far apart, they only turned, or only slid.
-    """
-    a, b = ends
-    both = (weights[:, a] > 0) & (weights[:, b] > 0)
+def other_type(motion: Motion, points: np.ndarray, weights: np.ndarray) -> Motion | None:
+    """Start value of the other joint type from the part's tracks (N, T, 3) in the parent frame."""
+    seen = weights > 0
+    a, b = int(motion.q.argmin()), int(motion.q.argmax())
+    both = seen[:, a] & seen[:, b]
+    if both.sum() < 4:
+        a, b = _best_pair(seen, motion.q)
+        both = seen[:, a] & seen[:, b]
+    if both.sum() < 4:
+        return None
     if motion.type is JointType.REVOLUTE:
         shift = (points[both, b] - points[both, a]).mean(0)
         length = float(np.linalg.norm(shift))
@@ -63,12 +66,12 @@ def other_type(motion: Motion, points: np.ndarray, ends: tuple[int, int], weight
     return fit_tracks(start, points, weights)
 
 
-def _ends(seen: np.ndarray, q: np.ndarray) -> tuple[int, int] | None:
-    """The two frames of largest motion that at least four tracks share; ``seen`` is (N, T)."""
+def _best_pair(seen: np.ndarray, q: np.ndarray) -> tuple[int, int]:
+    """The two frames of largest motion that at least four tracks share."""
     shared = seen.T.astype(float) @ seen.astype(float) >= 4
-    gap = np.where(shared, np.abs(q[:, None] - q[None]), 0)
+    gap = np.abs(q[:, None] - q[None]) * shared
     a, b = np.unravel_index(gap.argmax(), gap.shape)
-    return (int(a), int(b)) if gap[a, b] > 0 else None
+    return int(a), int(b)
 
 
 def _bic(fit: Fit) -> float:
@@ -81,21 +84,16 @@ def choose(
 ) -> Choice:
     """Refine ``motion`` and its rival type on the same evidence and keep the better by BIC."""
     fit = refine(dense, labels, part, evidence, motion, config)
-    ends = _ends(evidence.track_weights > 0, fit.motion.q) if len(evidence.tracks) else None
-    if ends is None:
-        return Choice(fit, 0.0)
-    idle = float(np.log(max(fit.count, 2.0)))  # what two parameters that do nothing cost
-    rival_start = other_type(fit.motion, evidence.tracks, ends, evidence.track_weights)
+    rival_start = other_type(fit.motion, evidence.tracks, evidence.track_weights) if len(evidence.tracks) else None
     if rival_start is None:
-        far = abs(fit.motion.q[ends[1]] - fit.motion.q[ends[0]]) > 0.5 * np.ptp(fit.motion.q)
-        return Choice(fit, idle if far else 0.0)
+        return Choice(fit, 0.0)
     rival = refine(dense, labels, part, evidence, rival_start, config)
-    slide, turn = (fit, rival) if fit.motion.type is JointType.PRISMATIC else (rival, fit)
-    margin = 0.5 * (_bic(turn) - _bic(slide))
+    margin = 0.5 * (_bic(rival) - _bic(fit))
+    fit, rival, margin = (fit, rival, margin) if margin >= 0 else (rival, fit, -margin)
     points = evidence.points if len(evidence.points) else evidence.tracks[evidence.track_weights > 0]
-    if _is_slide(turn.motion, points):
-        return Choice(slide, max(abs(margin), idle))
-    return Choice(slide, margin) if margin >= 0 else Choice(turn, -margin)
+    if rival.motion.type is JointType.PRISMATIC and _is_slide(fit.motion, points):
+        return Choice(rival, margin)
+    return Choice(fit, margin)
 
 
 def _is_slide(motion: Motion, points: np.ndarray) -> bool:
