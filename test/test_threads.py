@@ -95,5 +95,5 @@ def test_a_slender_part_goes_by_its_points_where_that_explains_more():
     nobody = np.zeros(len(tracks.points), bool)
     registered, refined = (f(rough, nobody)[0].motion for f in (search._registered, search._refined))
     off = [np.rad2deg(np.arccos(motion.axis @ truth.axis)) for motion in (registered, refined)]
-    assert off[1] <= off[0], off  # 0.4 of 1.5 deg on some processors; on others both explain the same points
+    assert off[1] < 0.7 < off[0]
     assert search._gain(refined) > search._gain(registered)
