@@ -322,9 +322,7 @@ def stereo_depth(depth_m: np.ndarray, f: float, level: float, rng: np.random.Gen
 
 def section(options: Options, stored: list[dict]) -> str:
     """The section of docs/benchmarks.md."""
-    lines = [
-        ["clips", "joints", "success %", "mIoU, mean / median", "axis deg, median", "position cm, median", "missed"]
-    ]
+    lines = [list(COLUMNS)]
     for title in SETS:
         scores = [from_json(r["score"]) for r in stored if r["set"] == title]
         if scores:

@@ -17,9 +17,7 @@ from art_perception.types import JointType, RgbdFrame, Window
 
 H, W, FRAMES = 240, 320, 20
 K = np.array([[280.0, 0, 159.5], [0, 280, 119.5], [0, 0, 1]])
-
-
-TILT = np.array([0.2, 0.1, 1.0])
+TILT = np.array([0.2, 0.1, 1.0])  # the wall's normal
 
 
 def wall(brightness: list[np.ndarray], relief: list[np.ndarray] | None = None) -> Window:

@@ -158,6 +158,7 @@ class PartSearch:
         self.all_changed = surface.subset(changed)
         self.narrowed = False  # whether what the parts leave is searched for itself
         self._draw(self.all_changed)
+        self.changed = self.asked  # some of all that looks different in other frames
         self.sightings, self.track_of_sighting = track_surface(dense, tracks)
         self.dense = dense
         self.free = ~self._explained_tracks(still)
@@ -165,16 +166,16 @@ class PartSearch:
         self.sharpened: dict[tuple[int, int], list[Motion]] = {}  # by hint and parent, until another part is found
 
     def _draw(self, surface: Surface) -> None:
-        """Take so many points of ``surface`` for what is to be explained."""
+        """Ask proposals to explain some points of ``surface``."""
         count = len(surface.frame)
         self.share = min(1.0, _MAX_REST / max(count, 1))
-        self.changed = surface.subset(self.rng.permutation(count)[:_MAX_REST])
-        self.cost = np.full(len(self.changed.frame), np.inf)  # of the best explanation of each point so far
+        self.asked = surface.subset(self.rng.permutation(count)[:_MAX_REST])
+        self.cost = np.full(len(self.asked.frame), np.inf)  # of the best explanation of each point so far
 
     @property
     def rest(self) -> Surface:
         """What nothing that was found explains."""
-        return self.changed.subset(np.isinf(self.cost))
+        return self.asked.subset(np.isinf(self.cost))
 
     def _explained_tracks(self, D: np.ndarray) -> np.ndarray:
         refuted = explain(self.dense, self.sightings, D, self.test).refuted
@@ -294,7 +295,7 @@ class PartSearch:
             return 0.0
         D = world_displacement([*self.found.motions, motion], len(self.found.motions))
         judges = open_[:_JUDGES]
-        verdict = explain(self.coarse, self.changed.subset(judges), D, self.test, loose)
+        verdict = explain(self.coarse, self.asked.subset(judges), D, self.test, loose)
         return len(open_) * float(self._gained(verdict, self.cost[judges]).mean())
 
     def _gained(self, verdict: Verdict, cost: np.ndarray) -> np.ndarray:
@@ -330,7 +331,7 @@ class PartSearch:
         explained = self._explained_tracks(D)
         part = np.where((supporters | self.free) & explained, k, self.found.part_of_track)
         self.found = Found([*self.found.motions, motion], part)
-        verdict = explain(self.coarse, self.changed, D, self.test)
+        verdict = explain(self.coarse, self.asked, D, self.test)
         good = verdict.refuted <= self.test.max_refuted
         self.cost[good] = np.minimum(self.cost, verdict.cost)[good]
         self.free &= ~explained
@@ -396,7 +397,7 @@ class PartSearch:
         place say nothing: behind a door that opens there are shadows too. What the parts leave is mostly such, so that
         depth must show that it moves as none of them does.
         """
-        own = self.changed.subset(self._gained(explain(self.coarse, self.changed, D, self.test), self.cost))
+        own = self.asked.subset(self._gained(explain(self.coarse, self.asked, D, self.test), self.cost))
         depth = replace(self.test, brightness_cost=0.0)
 
         def refuted(M: np.ndarray) -> float:
