@@ -128,6 +128,18 @@ def test_a_clip_is_tried_when_what_moved_has_come_to_rest(clock):
     assert not clip.has_grown(1.5, idle_s=0.99)
 
 
+def test_what_came_to_nothing_is_tried_again_in_a_longer_clip(clock):
+    """Also when two frames show no larger motion than was tried."""
+    clip = filled(clock, 3.0)
+    clip.add(turn(10), 3.0)
+    clip.tried = clip.seen
+    assert not clip.has_moved(1.5)
+    clip.failed_s = 2.0
+    assert not clip.has_moved(1.5)
+    clip.failed_s = 1.99
+    assert clip.has_moved(1.5)
+
+
 def test_a_clip_in_which_nothing_moves_is_not_tried_and_starts_over(clock):
     clip = filled(clock, 3.0)
     clip.add(NOTHING, 3.0)

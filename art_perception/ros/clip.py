@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from art_perception.estimation.onset import Seen
@@ -20,6 +21,7 @@ class Clip:
         count: frames so far.
         span_s: time from the first to the last, s.
         tried_s, tried: clip length behind the last attempt on all frames, and motion behind the last early one.
+        failed_s: clip length behind an early attempt that came to nothing.
         seen: the largest motion seen.
         still: whether the window is full of frames that all show the same.
         guessed: whether the shape prior was asked already.
@@ -41,6 +43,7 @@ class Clip:
         self.span_s = 0.0
         self.tried_s = tried_s
         self.tried = tried
+        self.failed_s = math.inf
         self.seen = seen
         self.still = False
         self.guessed = False
@@ -78,8 +81,11 @@ class Clip:
         self.still = self.count >= self._room and self.seen.changed < STILL
 
     def has_moved(self, growth: float) -> bool:
-        """Whether enough was seen to move, and ``growth`` times as much as when it was tried last."""
-        return self.seen.exceeds(self.tried, growth)
+        """Whether enough was seen to move, and ``growth`` times as much as when it was tried last.
+
+        If that came to nothing a clip ``growth`` times as long will do: two frames may be too far apart to tell more.
+        """
+        return self.seen.exceeds(self.tried, growth) or self.span_s > self.failed_s * growth
 
     def has_grown(self, growth: float, idle_s: float) -> bool:
         """Whether the clip is worth an attempt on all its frames.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import math
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
@@ -58,8 +59,8 @@ class ReconstructNodeConfig:
     enabled: bool = True
     """Collect frames from the start; otherwise wait for the service ~/enable."""
     growth: float = field(default=1.5, metadata={"bounds": (1.05, 100.0)})
-    """An early estimate is made again when this many times more has moved, a complete one when the clip has become
-    this many times longer."""
+    """An early estimate is made again when this many times more has moved, or the last came to nothing and the clip has
+    become this many times longer; a complete one when the clip has become this many times longer."""
     early_frames: int = field(default=16, metadata={"bounds": (6, 1000)})
     """Frames, spread over the window, that an early estimate uses."""
     early_confidence: float = field(default=0.8, metadata={"bounds": (0.0, 1.0)})
@@ -242,7 +243,7 @@ class ReconstructNode(Node):
 
     def _early(self, job: Job) -> None:
         """Publish an estimate from part of the window if all its joints are sure."""
-        job.clip.tried = job.clip.seen
+        job.clip.tried, job.clip.failed_s = job.clip.seen, job.span_s
         try:
             window = thinned(job.window, self._config.early_frames)
             made = self._reconstruct(job, window, early_config(self._pipeline))
@@ -250,6 +251,7 @@ class ReconstructNode(Node):
             self.get_logger().debug(str(error))
             return
         if min(joint.confidence for joint in made.object.joints) >= self._config.early_confidence:
+            job.clip.failed_s = math.inf
             self._take(job, Found(made, job.span_s, job.clip.tried, complete=False))
 
     def _complete(self, job: Job) -> str:
