@@ -94,6 +94,22 @@ def test_a_shadow_that_turns_about_a_hinge_beside_a_part_is_no_part(pivot: tuple
     assert np.linalg.norm(joint.origin[:2] - [-0.34, 0.0]) < 0.05  # the disc's
 
 
+def test_a_reflection_that_follows_the_edge_of_a_part_is_no_part():
+    """Of a panel that slides before the wall: spots along its edge follow it more slowly, and move away from it."""
+    texture, panel = 130 + 8 * blobs(1, 3), 130 + 35 * blobs(3, 4)
+    spots = 0.55 * (np.abs(blobs(5, 4)) > 0.6)
+    row, column = np.mgrid[:H, :W]
+    painted, relief = [], []
+    for t in range(FRAMES):
+        beside = np.abs(column - 80 - 4 * t) < 45
+        relief.append((np.abs(row - 100) < 50) & beside)
+        seen = np.roll(spots, (2 * t, round(2.4 * t)), (0, 1)) * (beside & (row >= 150) & (row < 170))
+        painted.append(np.where(relief[-1], np.roll(panel, 4 * t, 1), texture * (1 - seen)))
+    (joint,) = estimate_motion(wall(painted, relief), Config(), Clock(None)).joints
+    assert joint.type is JointType.PRISMATIC
+    assert joint.limits[1] - joint.limits[0] == pytest.approx(0.278, abs=0.005)
+
+
 def knife(masked: bool) -> Window:
     """A blade without thickness that slides out of its handle, flat on the wall; its masks, or none that tell."""
     row, column = np.mgrid[:H, :W]

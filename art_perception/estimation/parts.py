@@ -35,6 +35,7 @@ from art_perception.estimation.segment import (
     world_displacement,
 )
 from art_perception.estimation.select import VALID, Choice, confidence, refine_joint
+from art_perception.estimation.shading import is_shading
 from art_perception.estimation.sharpen import Region, sharpen, turning
 from art_perception.estimation.threads import THIN, thinness, threads
 from art_perception.geometry.lie import inverse, transform
@@ -43,13 +44,6 @@ from art_perception.types import JointType
 _NESTED = 0.75  # a part on a part is the rarer explanation: it must be clearly better
 _FRINGE = 0.12  # of what moved: motions that differ by less are one, and slipped
 _NEWS = 0.25  # of what a part must explain, so much that nothing else does
-_BODILY = 0.25  # of a part's surface: what depth alone shows to have moved, unless it turns in place
-_SEEN_TO_MOVE = 0.1  # of the frames: in so many depth refutes that a place stands still
-_EDGES = 0.03  # of a part's surface, refuted so when still but not in motion: the edges of what slides within itself
-_APART = 0.1  # of it, refuted as it stands or moves with any other part, if it is only seen when those are known;
-_CLEAN = 0.05  # and at most so much of it as it moves itself
-_FAR = 6  # axes further from a part than so many of its radii turn it as a slide would move it,
-_BESIDE = 1.2  # and, where another part moves and may throw a shadow, as that shadow wanders
 _SLENDER = 0.13  # share of a part's pixels without a normal, from which on what is behind it disturbs
 _SETTLING = 2  # rounds in which two parts that passed for one divide their surface
 _CLEAR = 0.85  # share of what is left that a proposal must explain to need no rival
@@ -316,7 +310,11 @@ class PartSearch:
         if self._gain(motion) < self._need() or not moved_enough(motion, self.segment) or self._is_known(motion):
             return False
         D_new = world_displacement([*self.found.motions, motion], k - 1)
-        if self._is_shading(motion, D_new) or not self._is_news(D_new, confidence(choice)):
+        own = self.asked.subset(self._gained(explain(self.coarse, self.asked, D_new, self.test), self.cost))
+        known = displacements(self.found.motions, len(D_new))
+        if is_shading(self.coarse, own, motion, D_new, known, self.test, left=self.narrowed):
+            return False
+        if not self._is_news(D_new, confidence(choice)):
             return False
         parts = self._parts_of(motion, labels)
         self._add(parts[0], supporters)
@@ -387,34 +385,6 @@ class PartSearch:
         """
         unexplained = explain(self.coarse, self.rest, D, self.test).refuted <= self.test.max_refuted
         return bool(unexplained.sum() >= (_NEWS if sure >= VALID else 1) * self._need())
-
-    def _is_shading(self, motion: Motion, D: np.ndarray) -> bool:
-        """Whether what ``motion`` explains changes in brightness alone: a shadow that wanders over what stands still.
-
-        A knob or scissors that turn within their own surface change no depth either, but about an axis nearby; the
-        shadow of a door turns about the door's hinge. Of a chair's back that is raised depth shows the edges alone,
-        which a shadow does not have; where another part moves, the edges may be that part's. Frames that do not see a
-        place say nothing: behind a door that opens there are shadows too. What the parts leave is mostly such, so that
-        depth must show that it moves as none of them does.
-        """
-        own = self.asked.subset(self._gained(explain(self.coarse, self.asked, D, self.test), self.cost))
-        depth = replace(self.test, brightness_cost=0.0)
-
-        def refuted(M: np.ndarray) -> float:
-            return float((explain(self.coarse, own, M, depth).proof > _SEEN_TO_MOVE).mean())
-
-        if self.narrowed:
-            return refuted(D) > _CLEAN or min(map(refuted, displacements(self.found.motions, len(D)))) <= _APART
-        at_rest = refuted(np.broadcast_to(np.eye(4), D.shape))
-        if at_rest > _BODILY or (not self.found.motions and at_rest - 2 * refuted(D) > _EDGES):
-            return False
-        if motion.type is JointType.PRISMATIC:
-            return True
-        rest = undo(own, D)
-        middle = np.median(rest, 0)
-        extent = float(np.median(np.linalg.norm(rest - middle, axis=-1)))
-        lever = float(np.linalg.norm(np.cross(middle - motion.origin, motion.axis)))
-        return lever > (_BESIDE if self.found.motions else _FAR) * extent
 
     def _is_known(self, motion: Motion) -> bool:
         """Whether a found part moves the rest almost as ``motion`` does: then it is that part's fringe."""
