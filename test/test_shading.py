@@ -11,6 +11,10 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from art_perception.errors import MotionError
 from art_perception.estimation.dense import densify
+from art_perception.estimation.explain import ExplainConfig, surface_of
+from art_perception.estimation.joint_fit import Motion
+from art_perception.estimation.segment import world_displacement
+from art_perception.estimation.shading import is_shading
 from art_perception.geometry.camera import rays
 from art_perception.pipeline import Clock, Config, estimate_motion
 from art_perception.types import JointType, RgbdFrame, Window
@@ -108,6 +112,16 @@ def test_a_reflection_that_follows_the_edge_of_a_part_is_no_part():
     (joint,) = estimate_motion(wall(painted, relief), Config(), Clock(None)).joints
     assert joint.type is JointType.PRISMATIC
     assert joint.limits[1] - joint.limits[0] == pytest.approx(0.278, abs=0.005)
+
+
+@pytest.mark.parametrize(("axis", "shading"), [(TILT, False), (np.cross(TILT, [1.0, 0, 0]), True)])
+def test_what_turns_within_its_surface_may_be_a_part_and_what_would_leave_it_is_shading(axis, shading):
+    window = densify(wall([np.full((H, W), 130.0)] * FRAMES), W)
+    own = surface_of(window, 0.001, np.arange(0, FRAMES, 5))
+    unit = axis / np.linalg.norm(axis)
+    motion = Motion(JointType.REVOLUTE, unit, np.array([0.0, 0, 1]), np.linspace(0, 0.5, FRAMES))
+    D = world_displacement([motion], 0)
+    assert is_shading(window, own, motion, D, [], ExplainConfig(), left=False) is shading
 
 
 def knife(masked: bool) -> Window:

@@ -311,8 +311,7 @@ class PartSearch:
             return False
         D_new = world_displacement([*self.found.motions, motion], k - 1)
         own = self.asked.subset(self._gained(explain(self.coarse, self.asked, D_new, self.test), self.cost))
-        known = displacements(self.found.motions, len(D_new))
-        if is_shading(self.coarse, own, motion, D_new, known, self.test, left=self.narrowed):
+        if is_shading(self.coarse, own, motion, D_new, self.found.motions, self.test, left=self.narrowed):
             return False
         if not self._is_news(D_new, confidence(choice)):
             return False

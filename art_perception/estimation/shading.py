@@ -3,8 +3,8 @@
 A shadow that wanders over what stands still looks like a part: brightness contradicts that the place is at rest, and a
 motion explains what is seen. Depth alone does not contradict that it is at rest. Two kinds of parts change no depth
 either: those that turn within their own surface, about an axis nearby (a knob, scissors), where a door's shadow turns
-about the door's hinge; and those that slide within it (a chair's back that is raised), of which depth shows the edges,
-where a shadow has none.
+about the door's hinge and what its glass reflects leaves the glass; and those that slide within it (a chair's back that
+is raised), of which depth shows the edges, where a shadow has none.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from art_perception.estimation.chain import displacements
 from art_perception.estimation.dense import DenseWindow
-from art_perception.estimation.explain import ExplainConfig, Surface, explain, undo
+from art_perception.estimation.explain import ExplainConfig, Surface, explain, facing, undo
 from art_perception.estimation.joint_fit import Motion
 from art_perception.types import JointType
 
@@ -25,6 +26,7 @@ _APART = 0.1  # of it, refuted as it stands or moves with any other part, if it 
 _CLEAN = 0.05  # and at most so much of it as it moves itself
 _FAR = 6  # axes further from a part than so many of its radii turn it as a slide would move it,
 _BESIDE = 1.2  # and, where another part moves and may throw a shadow, as that shadow wanders
+_OUT = 0.7  # sine of the angle between a surface and its motion, from which on depth shows the motion
 
 
 def is_shading(
@@ -32,7 +34,7 @@ def is_shading(
     own: Surface,
     motion: Motion,
     D: np.ndarray,
-    known: np.ndarray,
+    known: list[Motion],
     test: ExplainConfig,
     left: bool,
 ) -> bool:
@@ -48,7 +50,7 @@ def is_shading(
         own: surface that the motion explains and nothing found before does.
         motion: the new part's.
         D: its displacement (T, 4, 4), fixed frame.
-        known: displacements (K + 1, T, 4, 4) of the static body and the K parts found before.
+        known: motions of the parts found before.
         test: costs and tolerances.
         left: whether ``own`` is from what the parts leave, looked at for itself.
     """
@@ -57,17 +59,22 @@ def is_shading(
     def refuted(M: np.ndarray) -> float:
         return float((explain(dense, own, M, depth).proof > _SEEN_TO_MOVE).mean())
 
-    least = min(map(refuted, known))
+    least = min(map(refuted, displacements(known, len(D))))
     if left and (refuted(D) > _CLEAN or least <= _APART):
         return True
-    if least > _BODILY or (len(known) == 1 and least - 2 * refuted(D) > _EDGES):
+    if least > _BODILY or (not known and least - 2 * refuted(D) > _EDGES):
         return False
-    return motion.type is JointType.PRISMATIC or _lever(own, motion, D) > (_BESIDE if len(known) > 1 else _FAR)
+    return motion.type is JointType.PRISMATIC or not _turns_in_place(dense, own, motion, D, _BESIDE if known else _FAR)
 
 
-def _lever(own: Surface, motion: Motion, D: np.ndarray) -> float:
-    """Distance of a surface from a revolute joint's axis, in units of its radius."""
+def _turns_in_place(dense: DenseWindow, own: Surface, motion: Motion, D: np.ndarray, far: float) -> bool:
+    """Whether a surface turns within itself, about an axis no further from it than ``far`` of its radii."""
     rest = undo(own, D)
     middle = np.median(rest, 0)
-    radius = float(np.median(np.linalg.norm(rest - middle, axis=-1)))
-    return float(np.linalg.norm(np.cross(middle - motion.origin, motion.axis))) / max(radius, 1e-9)
+    radius = np.median(np.linalg.norm(rest - middle, axis=-1))
+    lever = np.linalg.norm(np.cross(middle - motion.origin, motion.axis))
+    normals = np.einsum("nji,nj->ni", D[own.frame, :3, :3], facing(dense, own))
+    along = np.cross(motion.axis, rest - motion.origin)
+    known = normals.any(-1)
+    out = np.abs((along * normals).sum(-1))[known] / np.maximum(np.linalg.norm(along, axis=-1)[known], 1e-9)
+    return bool(lever <= far * radius and (not len(out) or np.median(out) < _OUT))
