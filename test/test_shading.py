@@ -13,6 +13,7 @@ from art_perception.errors import MotionError
 from art_perception.estimation.dense import densify
 from art_perception.estimation.explain import ExplainConfig, surface_of
 from art_perception.estimation.joint_fit import Motion
+from art_perception.estimation.label import LabelConfig, label_window
 from art_perception.estimation.segment import world_displacement
 from art_perception.estimation.shading import is_shading
 from art_perception.geometry.camera import rays
@@ -24,10 +25,9 @@ K = np.array([[280.0, 0, 159.5], [0, 280, 119.5], [0, 0, 1]])
 TILT = np.array([0.2, 0.1, 1.0])  # the wall's normal
 
 
-def wall(brightness: list[np.ndarray], relief: list[np.ndarray] | None = None) -> Window:
+def wall(brightness: list[np.ndarray], relief: list[np.ndarray] | None = None, normal: np.ndarray = TILT) -> Window:
     """A flat wall, a metre away and oblique, painted anew in every frame; where there is ``relief`` 5 cm nearer."""
-    direction = rays((H, W), K)
-    depth = (1.0 / (direction @ TILT)).astype(np.float32)
+    depth = (1.0 / (rays((H, W), K) @ normal)).astype(np.float32)
     rng = np.random.default_rng(0)
     frames = []
     for t, gray in enumerate(brightness):
@@ -112,6 +112,23 @@ def test_a_reflection_that_follows_the_edge_of_a_part_is_no_part():
     (joint,) = estimate_motion(wall(painted, relief), Config(), Clock(None)).joints
     assert joint.type is JointType.PRISMATIC
     assert joint.limits[1] - joint.limits[0] == pytest.approx(0.278, abs=0.005)
+
+
+def test_the_shadow_that_goes_with_a_part_is_not_labelled_as_the_part():
+    """A panel slides before the wall, its shadow below it; the motion of both is the same."""
+    texture, panel = 130 + 8 * blobs(1, 3), 130 + 35 * blobs(3, 4)
+    row, column = np.mgrid[:H, :W]
+    painted, relief, shadow = [], [], []
+    for t in range(FRAMES):
+        relief.append((np.abs(row - 90) < 50) & (np.abs(column - 80 - 4 * t) < 45))
+        shadow.append((np.abs(row - 175) < 12) & (np.abs(column - 84 - 3.8 * t) < 43))  # as far, but on the wall
+        painted.append(np.where(relief[-1], np.roll(panel, 4 * t, 1), texture * (1 - 0.5 * shadow[-1])))
+    dense = densify(wall(painted, relief, np.array([0.0, 0, 1])), W)
+    D = np.broadcast_to(np.eye(4), (2, FRAMES, 4, 4)).copy()
+    D[1, :, 0, 3] = 0.95 * 4 / K[0, 0] * np.arange(FRAMES)
+    labels = label_window(dense, D, 0.001, LabelConfig(), ExplainConfig(), [0, 0])
+    assert (labels[-1][relief[-1]] == 1).mean() > 0.95
+    assert (labels[-1][shadow[-1]] == 1).mean() < 0.05
 
 
 @pytest.mark.parametrize(("axis", "shading"), [(TILT, False), (np.cross(TILT, [1.0, 0, 0]), True)])

@@ -20,6 +20,7 @@ from art_perception.geometry.cells import occupied_cells
 from art_perception.types import UNLABELLED, RgbdFrame, Window
 
 _PROOF = 0.05  # share of frames that prove a neighbourhood is moving
+_BODILY = 0.25  # share of a piece that depth shows to move, so that others that it does not are its shadow
 _ALIKE = 0.1  # cost by which a motion may be worse than standing still where either will do
 _BY_HEARSAY = 0.01  # weight of a point of a piece that no frame proves to move, next to one that does
 _SAMPLE = 7  # one point in so many tells where anything moved
@@ -60,6 +61,7 @@ class _Judged:
     Attributes:
         surface: the points, ``size``: edge of the cells over which evidence is pooled, metres.
         refuted: (n, K) bool, motions that other frames contradict.
+        displaced: (n,) bool, points that depth alone contradicts to stand still: of a shadow it does not.
         costs: (n, K) how badly they explain the points.
         doubt: (n, K) what a motion has to be better by than standing still.
     """
@@ -67,6 +69,7 @@ class _Judged:
     surface: Surface
     size: float
     refuted: np.ndarray
+    displaced: np.ndarray
     costs: np.ndarray
     doubt: np.ndarray
 
@@ -168,7 +171,9 @@ def _judge(
             proof = _cell_average(verdicts[parents[k]].proof, rest, 4 * size)
             costs[:, k] += config.static_bonus + config.unproven_cost * np.clip(1 - proof / _PROOF, 0, 1)
     refuted = np.stack([v.refuted > test.max_refuted for v in verdicts], -1)
-    return labels, _Judged(surface, size, refuted, costs, doubt)
+    by_depth = explain(dense, surface, displacements[0], replace(test, brightness_cost=0.0))
+    displaced = by_depth.refuted > test.max_refuted
+    return labels, _Judged(surface, size, refuted, displaced, costs, doubt)
 
 
 def _paint(labels: np.ndarray, judged: _Judged, best: np.ndarray, displacements: np.ndarray) -> None:
@@ -177,8 +182,11 @@ def _paint(labels: np.ndarray, judged: _Judged, best: np.ndarray, displacements:
     best = cut_apart(surface.points, best, judged.costs, displacements)
     for k in range(1, len(displacements)):
         own = np.flatnonzero(best == k)
-        rest, moved = undo(surface.subset(own), displacements[k]), judged.refuted[own, 0]
-        best[own[~_compact(rest, _BY_HEARSAY + moved, 4 * judged.size)]] = 0
+        shaded = _shading(surface.subset(own), judged.displaced[own], judged.size)
+        best[own[shaded]] = 0
+        own = own[~shaded]
+        rest = undo(surface.subset(own), displacements[k])
+        best[own[~_compact(rest, _BY_HEARSAY + judged.refuted[own, 0], 4 * judged.size)]] = 0
     labels.reshape(len(labels), -1)[surface.frame, surface.pixel] = best
 
 
@@ -238,16 +246,37 @@ def _near_motion(dense: DenseWindow, whole: Surface, still: np.ndarray, size: fl
     return np.isin(key, active[:, None] + around)
 
 
+def _shading(surface: Surface, displaced: np.ndarray, size: float) -> np.ndarray:
+    """Which points (n,) of a part lie in pieces that change in brightness alone where others change in depth: shadow.
+
+    Args:
+        surface: the part's, in all frames.
+        displaced: (n,) bool, whether depth alone contradicts that it stands still.
+        size: of the gap that divides pieces, metres.
+    """
+    if len(displaced) == 0:
+        return displaced
+    apart = np.array([0, 0, np.ptp(surface.points[:, 2]) + 3 * size])  # frames, which are looked at one by one
+    piece = _pieces(surface.points + surface.frame[:, None] * apart, size)
+    share = (np.bincount(piece, displaced) / np.bincount(piece))[piece]
+    return (share < _PROOF) & ((share > _BODILY).mean() > _BODILY)
+
+
 def _compact(points: np.ndarray, weight: np.ndarray, size: float) -> np.ndarray:
     """Which points (n, 3) lie in connected cells of edge ``size`` with a tenth of the heaviest such set or more."""
     if len(points) == 0:
         return np.zeros(0, bool)
+    piece = _pieces(points, size)
+    mass = np.bincount(piece, weight)
+    return (mass >= 0.1 * mass.max())[piece]
+
+
+def _pieces(points: np.ndarray, size: float) -> np.ndarray:
+    """Index (n,) of the set of connected cells of edge ``size`` that each point (n, 3) lies in."""
     cells, index = occupied_cells(points, size)
     pairs = cKDTree(cells).query_pairs(1.8, output_type="ndarray")
     graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(cells), len(cells)))
-    component = connected_components(graph, directed=False)[1]
-    mass = np.bincount(component, np.bincount(index, weight))
-    return (mass >= 0.1 * mass.max())[component][index]
+    return connected_components(graph, directed=False)[1][index]
 
 
 def upsample_labels(window: Window, dense: DenseWindow, labels: np.ndarray) -> np.ndarray:
