@@ -61,7 +61,6 @@ class _Judged:
     Attributes:
         surface: the points, ``size``: edge of the cells over which evidence is pooled, metres.
         refuted: (n, K) bool, motions that other frames contradict.
-        displaced: (n,) bool, points that depth alone contradicts to stand still: of a shadow it does not.
         costs: (n, K) how badly they explain the points.
         doubt: (n, K) what a motion has to be better by than standing still.
     """
@@ -69,7 +68,6 @@ class _Judged:
     surface: Surface
     size: float
     refuted: np.ndarray
-    displaced: np.ndarray
     costs: np.ndarray
     doubt: np.ndarray
 
@@ -82,7 +80,7 @@ def label_window(
     test: ExplainConfig,
     parents: Sequence[int],
 ) -> np.ndarray:
-    """Label every usable pixel; what a motion explains no better than standing still is static.
+    """Label every usable pixel; what a motion explains no better than standing still is static, and so are shadows.
 
     Args:
         dense: reduced window.
@@ -97,7 +95,11 @@ def label_window(
     """
     labels, judged = _judge(dense, displacements, noise_m, config, test, parents)
     if judged is not None:
-        _paint(labels, judged, (judged.costs + judged.doubt).argmin(1), displacements)
+        best = (judged.costs + judged.doubt).argmin(1)
+        for k in range(1, len(displacements)):
+            own = np.flatnonzero(best == k)
+            best[own[_shading(dense, judged.surface.subset(own), displacements[0], judged.size, test)]] = 0
+        _paint(labels, judged, best, displacements)
     return labels
 
 
@@ -171,9 +173,7 @@ def _judge(
             proof = _cell_average(verdicts[parents[k]].proof, rest, 4 * size)
             costs[:, k] += config.static_bonus + config.unproven_cost * np.clip(1 - proof / _PROOF, 0, 1)
     refuted = np.stack([v.refuted > test.max_refuted for v in verdicts], -1)
-    by_depth = explain(dense, surface, displacements[0], replace(test, brightness_cost=0.0))
-    displaced = by_depth.refuted > test.max_refuted
-    return labels, _Judged(surface, size, refuted, displaced, costs, doubt)
+    return labels, _Judged(surface, size, refuted, costs, doubt)
 
 
 def _paint(labels: np.ndarray, judged: _Judged, best: np.ndarray, displacements: np.ndarray) -> None:
@@ -182,9 +182,6 @@ def _paint(labels: np.ndarray, judged: _Judged, best: np.ndarray, displacements:
     best = cut_apart(surface.points, best, judged.costs, displacements)
     for k in range(1, len(displacements)):
         own = np.flatnonzero(best == k)
-        shaded = _shading(surface.subset(own), judged.displaced[own], judged.size)
-        best[own[shaded]] = 0
-        own = own[~shaded]
         rest = undo(surface.subset(own), displacements[k])
         best[own[~_compact(rest, _BY_HEARSAY + judged.refuted[own, 0], 4 * judged.size)]] = 0
     labels.reshape(len(labels), -1)[surface.frame, surface.pixel] = best
@@ -246,16 +243,21 @@ def _near_motion(dense: DenseWindow, whole: Surface, still: np.ndarray, size: fl
     return np.isin(key, active[:, None] + around)
 
 
-def _shading(surface: Surface, displaced: np.ndarray, size: float) -> np.ndarray:
+def _shading(dense: DenseWindow, surface: Surface, still: np.ndarray, size: float, test: ExplainConfig) -> np.ndarray:
     """Which points (n,) of a part lie in pieces that change in brightness alone where others change in depth: shadow.
 
+    Or what slides within itself, the floor of a drawer, which tells as little about where the part is.
+
     Args:
+        dense: reduced window.
         surface: the part's, in all frames.
-        displaced: (n,) bool, whether depth alone contradicts that it stands still.
+        still: displacement (T, 4, 4) of what stands still.
         size: of the gap that divides pieces, metres.
+        test: how motions are tested.
     """
-    if len(displaced) == 0:
-        return displaced
+    if len(surface.frame) == 0:
+        return np.zeros(0, bool)
+    displaced = explain(dense, surface, still, replace(test, brightness_cost=0.0)).refuted > test.max_refuted
     apart = np.array([0, 0, np.ptp(surface.points[:, 2]) + 3 * size])  # frames, which are looked at one by one
     piece = _pieces(surface.points + surface.frame[:, None] * apart, size)
     share = (np.bincount(piece, displaced) / np.bincount(piece))[piece]
