@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from art_perception.errors import MotionError
 from art_perception.estimation.dense import densify
 from art_perception.estimation.explain import ExplainConfig, surface_of
+from art_perception.estimation.flow import FlowConfig
 from art_perception.estimation.joint_fit import Motion
 from art_perception.estimation.label import LabelConfig, label_window
 from art_perception.estimation.segment import world_displacement
@@ -22,6 +23,7 @@ from art_perception.types import JointType, RgbdFrame, Window
 
 H, W, FRAMES = 240, 320, 20
 K = np.array([[280.0, 0, 159.5], [0, 280, 119.5], [0, 0, 1]])
+COARSE = Config(flow=FlowConfig(width=160))
 TILT = np.array([0.2, 0.1, 1.0])  # the wall's normal
 
 
@@ -49,7 +51,7 @@ def test_a_wandering_shadow_is_no_part():
     column = np.arange(W)
     shadow = [np.roll(pattern, 3 * t, 1) * (np.abs(column - 90 - 3 * t) < 60) for t in range(FRAMES)]
     with pytest.raises(MotionError):
-        estimate_motion(wall([160 * (1 - 0.6 * s) for s in shadow]), Config(), Clock(None))
+        estimate_motion(wall([160 * (1 - 0.6 * s) for s in shadow]), COARSE, Clock(None))
 
 
 def test_a_textured_plate_that_slides_within_its_plane_is_a_part():
@@ -76,13 +78,15 @@ def test_a_textured_disc_that_turns_in_the_wall_is_a_part():
     for t in range(FRAMES):
         M = cv2.getRotationMatrix2D((160, 120), 4.0 * t, 1)
         painted.append(np.where(inside, cv2.warpAffine(disc, M, (W, H)), texture))
-    (joint,) = estimate_motion(wall(painted), Config(), Clock(None)).joints
+    (joint,) = estimate_motion(wall(painted), COARSE, Clock(None)).joints
     assert joint.type is JointType.REVOLUTE
     assert abs(joint.axis @ TILT) / np.linalg.norm(TILT) > np.cos(np.deg2rad(10))
 
 
-@pytest.mark.parametrize(("pivot", "start"), [((-20, 230), 110), ((60, 310), 175)])
-def test_a_shadow_that_turns_about_a_hinge_beside_a_part_is_no_part(pivot: tuple[int, int], start: float):
+@pytest.mark.parametrize(("pivot", "start", "config"), [((-20, 230), 110, Config()), ((60, 310), 175, COARSE)])
+def test_a_shadow_that_turns_about_a_hinge_beside_a_part_is_no_part(
+    pivot: tuple[int, int], start: float, config: Config
+):
     """A door's shadow turns about its hinge as a part would; so its edge alone looks right at every angle."""
     texture, disc = 130 + 8 * blobs(1, 3), 130 + 35 * blobs(3, 4)
     row, column = np.mgrid[:H, :W]
@@ -94,7 +98,7 @@ def test_a_shadow_that_turns_about_a_hinge_beside_a_part_is_no_part(pivot: tuple
         shadow = (angle > start - 1.5 * t) & (angle < start - 1.5 * t + 60)
         floor = texture * np.where(shadow, 0.45, 1)
         painted.append(np.where(part, cv2.warpAffine(disc, M, (W, H)), floor))
-    (joint,) = estimate_motion(wall(painted), Config(), Clock(None)).joints
+    (joint,) = estimate_motion(wall(painted), config, Clock(None)).joints
     assert np.linalg.norm(joint.origin[:2] - [-0.34, 0.0]) < 0.05  # the disc's
 
 
@@ -156,11 +160,11 @@ def knife(masked: bool) -> Window:
 
 
 def test_a_blade_that_slides_flat_on_a_table_is_a_part_because_its_mask_says_where_it_was_not():
-    (joint,) = estimate_motion(knife(True), Config(), Clock(None)).joints
+    (joint,) = estimate_motion(knife(True), COARSE, Clock(None)).joints
     assert joint.type is JointType.PRISMATIC
     assert joint.limits[1] - joint.limits[0] == pytest.approx(4 * (FRAMES - 1) / 280, rel=0.1)
     with pytest.raises(MotionError):
-        estimate_motion(knife(False), Config(), Clock(None))
+        estimate_motion(knife(False), COARSE, Clock(None))
 
 
 def test_empty_masks_are_evidence_of_nothing():
