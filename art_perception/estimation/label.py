@@ -7,20 +7,17 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 from art_perception.bounds import bounded
 from art_perception.estimation.ambiguous import continued
 from art_perception.estimation.dense import DenseWindow
 from art_perception.estimation.explain import ExplainConfig, Surface, explain, facing, surface_of, undo
+from art_perception.estimation.shading import shaded
 from art_perception.estimation.stacked import cut_apart
-from art_perception.geometry.cells import occupied_cells
+from art_perception.geometry.cells import connected_cells, occupied_cells
 from art_perception.types import UNLABELLED, RgbdFrame, Window
 
 _PROOF = 0.05  # share of frames that prove a neighbourhood is moving
-_BODILY = 0.25  # share of a piece that depth shows to move, so that others that it does not are its shadow
 _ALIKE = 0.1  # cost by which a motion may be worse than standing still where either will do
 _BY_HEARSAY = 0.01  # weight of a point of a piece that no frame proves to move, next to one that does
 _SAMPLE = 7  # one point in so many tells where anything moved
@@ -98,7 +95,7 @@ def label_window(
         best = (judged.costs + judged.doubt).argmin(1)
         for k in range(1, len(displacements)):
             own = np.flatnonzero(best == k)
-            best[own[_shading(dense, judged.surface.subset(own), displacements[0], judged.size, test)]] = 0
+            best[own[shaded(dense, judged.surface.subset(own), displacements[0], judged.size, test)]] = 0
         _paint(labels, judged, best, displacements)
     return labels
 
@@ -243,42 +240,13 @@ def _near_motion(dense: DenseWindow, whole: Surface, still: np.ndarray, size: fl
     return np.isin(key, active[:, None] + around)
 
 
-def _shading(dense: DenseWindow, surface: Surface, still: np.ndarray, size: float, test: ExplainConfig) -> np.ndarray:
-    """Which points (n,) of a part lie in pieces that change in brightness alone where others change in depth: shadow.
-
-    Or what slides within itself, the floor of a drawer, which tells as little about where the part is.
-
-    Args:
-        dense: reduced window.
-        surface: the part's, in all frames.
-        still: displacement (T, 4, 4) of what stands still.
-        size: of the gap that divides pieces, metres.
-        test: how motions are tested.
-    """
-    if len(surface.frame) == 0:
-        return np.zeros(0, bool)
-    displaced = explain(dense, surface, still, replace(test, brightness_cost=0.0)).refuted > test.max_refuted
-    apart = np.array([0, 0, np.ptp(surface.points[:, 2]) + 3 * size])  # frames, which are looked at one by one
-    piece = _pieces(surface.points + surface.frame[:, None] * apart, size)
-    share = (np.bincount(piece, displaced) / np.bincount(piece))[piece]
-    return (share < _PROOF) & ((share > _BODILY).mean() > _BODILY)
-
-
 def _compact(points: np.ndarray, weight: np.ndarray, size: float) -> np.ndarray:
     """Which points (n, 3) lie in connected cells of edge ``size`` with a tenth of the heaviest such set or more."""
     if len(points) == 0:
         return np.zeros(0, bool)
-    piece = _pieces(points, size)
+    piece = connected_cells(points, size)
     mass = np.bincount(piece, weight)
     return (mass >= 0.1 * mass.max())[piece]
-
-
-def _pieces(points: np.ndarray, size: float) -> np.ndarray:
-    """Index (n,) of the set of connected cells of edge ``size`` that each point (n, 3) lies in."""
-    cells, index = occupied_cells(points, size)
-    pairs = cKDTree(cells).query_pairs(1.8, output_type="ndarray")
-    graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(cells), len(cells)))
-    return connected_components(graph, directed=False)[1][index]
 
 
 def upsample_labels(window: Window, dense: DenseWindow, labels: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from art_perception.estimation.chain import displacements
 from art_perception.estimation.dense import DenseWindow
 from art_perception.estimation.explain import ExplainConfig, Surface, explain, facing, undo
 from art_perception.estimation.joint_fit import Motion
+from art_perception.geometry.cells import connected_cells
 from art_perception.types import JointType
 
 _BODILY = 0.25  # of a part's surface: what depth alone shows to move as no other part, unless it turns in place
@@ -24,6 +25,7 @@ _SEEN_TO_MOVE = 0.1  # of the frames: in so many depth refutes a motion of a pla
 _EDGES = 0.03  # of a part's surface, refuted so when still but not in motion: the edges of what slides within itself
 _APART = 0.1  # of it, refuted as it stands or moves with any other part, if it is only seen when those are known;
 _CLEAN = 0.05  # and at most so much of it as it moves itself
+_HARDLY = 0.05  # of a piece of a part, refuted as it stands: less is a shadow where others have as much as a body
 _FAR = 6  # axes further from a part than so many of its radii turn it as a slide would move it,
 _BESIDE = 1.2  # and, where another part moves and may throw a shadow, as that shadow wanders
 _OUT = 0.7  # sine of the angle between a surface and its motion, from which on depth shows the motion
@@ -78,3 +80,24 @@ def _turns_in_place(dense: DenseWindow, own: Surface, motion: Motion, D: np.ndar
     known = normals.any(-1)
     out = np.abs((along * normals).sum(-1))[known] / np.maximum(np.linalg.norm(along, axis=-1)[known], 1e-9)
     return bool(lever <= far * radius and (not len(out) or np.median(out) < _OUT))
+
+
+def shaded(dense: DenseWindow, surface: Surface, still: np.ndarray, size: float, test: ExplainConfig) -> np.ndarray:
+    """Which points (n,) of a part lie in pieces that change in brightness alone where others change in depth: shadow.
+
+    Or what slides within itself, the floor of a drawer, which tells as little about where the part is.
+
+    Args:
+        dense: reduced window.
+        surface: the part's, in all frames.
+        still: displacement (T, 4, 4) of what stands still.
+        size: of the gap that divides pieces, metres.
+        test: how motions are tested.
+    """
+    if len(surface.frame) == 0:
+        return np.zeros(0, bool)
+    displaced = explain(dense, surface, still, replace(test, brightness_cost=0.0)).refuted > test.max_refuted
+    apart = np.array([0, 0, np.ptp(surface.points[:, 2]) + 3 * size])  # frames, which are looked at one by one
+    piece = connected_cells(surface.points + surface.frame[:, None] * apart, size)
+    share = (np.bincount(piece, displaced) / np.bincount(piece))[piece]
+    return (share < _HARDLY) & ((share > _BODILY).mean() > _BODILY)

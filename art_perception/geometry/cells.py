@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 _TABLE = 1 << 25  # cells of a bounding box for which a table is quicker than sorting
 
@@ -36,3 +39,11 @@ def _distinct(key: np.ndarray, span: int) -> tuple[np.ndarray, np.ndarray]:
     place = np.empty(span, np.int32)
     place[used] = np.arange(len(used), dtype=np.int32)
     return used, place[key]
+
+
+def connected_cells(points: np.ndarray, size: float) -> np.ndarray:
+    """Index (n,) of the set of touching cells of edge ``size`` that each point (n, 3) lies in."""
+    cells, index = occupied_cells(points, size)
+    pairs = cKDTree(cells).query_pairs(1.8, output_type="ndarray")
+    graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(cells), len(cells)))
+    return connected_components(graph, directed=False)[1][index]
