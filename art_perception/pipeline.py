@@ -18,6 +18,7 @@ from art_perception.estimation.dense import DenseWindow, densify
 from art_perception.estimation.explain import ExplainConfig
 from art_perception.estimation.flow import FlowConfig, Tracks, optical_flow, track_points
 from art_perception.estimation.fuse import FuseConfig, fuse_parts
+from art_perception.estimation.joint_fit import Motion
 from art_perception.estimation.label import LabelConfig, label_parts, label_window, upsample_labels
 from art_perception.estimation.mask import MaskConfig, keep_object
 from art_perception.estimation.parts import Found, PartSearch, require_motion
@@ -33,6 +34,9 @@ from art_perception.prior import NONE, PriorConfig, completed, guess, require_pr
 from art_perception.prior_shape import PriorShape
 from art_perception.propose import NetworkConfig, propose, require_network
 from art_perception.types import ArticulatedObject, Part, PartMotion, PriorUse, Window
+
+_ROUNDS = 4  # of refinement of all joints, each on what the joints of the one before explain
+_SAME = np.deg2rad(1)  # axes that differ by less label alike
 
 Progress = Callable[[str, float], None]
 
@@ -133,8 +137,9 @@ def estimate_motion(window: Window, config: Config, clock: Clock) -> PartMotion:
 
 
 def settle(dense: DenseWindow, tracks: Tracks, found: Found, config: Config) -> list[Choice]:
-    """Refine all joints together; unite or drop what is redundant, drop what is uncertain, refine the rest again."""
+    """Refine all joints together until none turns any more; unite or drop what is redundant, drop what is uncertain."""
     coarse = dense.coarser(2)
+    rounds = 1
     while True:
         D = displacements(found.motions, len(coarse.depth_m))
         rough = label_window(coarse, D, tracks.noise_m, config.label, config.explain, parents_of(found.motions))
@@ -148,9 +153,14 @@ def settle(dense: DenseWindow, tracks: Tracks, found: Found, config: Config) -> 
             continue
         settled = replace(found, motions=motions)
         one = united(coarse, rough, settled, tracks, config.joint, config.explain)
-        if one is None:
+        if one is None and (rounds == _ROUNDS or not any(map(_turned, found.motions, motions))):
             return choices
-        found = one
+        found, rounds = one or settled, rounds + 1
+
+
+def _turned(before: Motion, after: Motion) -> bool:
+    """Whether refinement turned a joint so far that what it was refined on, labelled with the joint before, is off."""
+    return before.type is not after.type or abs(before.axis @ after.axis) < np.cos(_SAME)
 
 
 def reconstruct(

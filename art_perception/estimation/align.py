@@ -37,6 +37,8 @@ class JointConfig:
     """Gauss-Newton steps, at most."""
     points_per_pair: int = bounded(120, 10, 100_000)
     """Pixels drawn per pair of frames."""
+    tracks_per_part: int = bounded(300, 10, 100_000)
+    """Point tracks drawn of each part; they stand for all."""
     strides: tuple[int, ...] = bounded((2, 5, 11, 23), 1, 100_000)
     """Frame distances that are paired."""
     gate_m: float = bounded(0.06, 1e-3, 10.0)
@@ -57,11 +59,13 @@ class Evidence:
     """Everything one part's joint is fitted to, in its parent's frame.
 
     Attributes:
-        frame_from, frame_to: (M,) frames t and s of every row.
-        points, normals: (M, 3) in the parent frame at t; detail: (M,) brightness detail there.
+        frame_from, frame_to: (P,) frames t and s of every pair.
+        points, normals: (P, M, 3) in the parent frame at t; detail: (P, M) brightness detail there.
+        sigma: (P, M) depth noise, metres.
+        real: (P, M) bool; the part is too small in some frames to give all M points.
         tracks, track_weights: (N, T, 3) positions in the parent frame and (N, T) inverse variances.
+        stands_for: tracks of the part for each of these.
         T_parent_camera: (T, 4, 4) camera poses relative to the moving parent.
-        sigma: (M,) depth noise of every row, metres.
     """
 
     frame_from: np.ndarray
@@ -70,8 +74,10 @@ class Evidence:
     normals: np.ndarray
     detail: np.ndarray
     sigma: np.ndarray
+    real: np.ndarray
     tracks: np.ndarray
     track_weights: np.ndarray
+    stands_for: float
     T_parent_camera: np.ndarray
 
 
@@ -91,46 +97,49 @@ def gather(
     T_parent_camera = inverse(D_parent) @ dense.T_world_camera
     has_normal = np.abs(dense.normals).sum(-1) > 0
     pixels = [np.flatnonzero((labels[t] == part) & has_normal[t]) for t in range(T)]
-    local = [
-        dense.points[t].reshape(-1, 3)[i] @ T_parent_camera[t, :3, :3].T + T_parent_camera[t, :3, 3]
-        for t, i in enumerate(pixels)
-    ]
     median_depth = float(np.median(dense.depth_m[dense.usable])) if dense.usable.any() else 1.0
-    pairs = [p for d in config.strides for t in range(T - d) for p in ((t, t + d), (t + d, t))]
-    picks = [rng.permutation(len(pixels[a]))[: config.points_per_pair] for a, _ in pairs]
-    count = [len(i) for i in picks]
+    pairs = [p for d in config.strides for t in range(T - d) for p in ((t, t + d), (t + d, t)) if len(pixels[p[0]])]
+    frame_from, frame_to = np.array(pairs, int).reshape(-1, 2).T
+    picks = [pixels[t][rng.permutation(len(pixels[t]))[: config.points_per_pair]] for t in frame_from]
+    count = np.array([len(i) for i in picks], int)
+    most = int(count.max(initial=0))
+    pixel = np.array([np.resize(i, most) for i in picks], int).reshape(len(picks), most)
+
+    drawn = rng.permutation(len(tracks))[: config.tracks_per_part]
 
     def pick(images: np.ndarray) -> np.ndarray:
-        flat = images.reshape(T, -1, *images.shape[3:])
-        return np.concatenate([flat[a, pixels[a][i]] for (a, _), i in zip(pairs, picks, strict=True)])
+        return images.reshape(T, -1, *images.shape[3:])[frame_from[:, None], pixel]
 
-    frame_from = np.repeat([a for a, _ in pairs], count).astype(int)
+    pose = T_parent_camera[frame_from]
+    turned = pose[:, :3, :3].swapaxes(1, 2)
     return Evidence(
         frame_from=frame_from,
-        frame_to=np.repeat([b for _, b in pairs], count).astype(int),
-        points=np.concatenate([local[a][i] for (a, _), i in zip(pairs, picks, strict=True)]).astype(np.float64),
-        normals=np.einsum("nij,nj->ni", T_parent_camera[frame_from, :3, :3], pick(dense.normals)),
+        frame_to=frame_to,
+        points=pick(dense.points).astype(np.float64) @ turned + pose[:, None, :3, 3],
+        normals=pick(dense.normals) @ turned,
         detail=pick(dense.detail),
         sigma=noise_m * (pick(dense.depth_m) / median_depth) ** 2 * np.sqrt(2),
-        tracks=tracks,
-        track_weights=track_weights,
+        real=np.arange(most) < count[:, None],
+        tracks=tracks[drawn],
+        track_weights=track_weights[drawn],
+        stands_for=len(tracks) / max(len(drawn), 1),
         T_parent_camera=T_parent_camera,
     )
 
 
 def _moved(motion: Motion, evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
-    """Rotations (M, 3, 3) and moved points (M, 3) of every row."""
+    """Rotation (P, 3, 3) of every pair and its moved points (P, M, 3)."""
     delta = motion.q[evidence.frame_to] - motion.q[evidence.frame_from]
     if motion.type is JointType.PRISMATIC:
         R = np.broadcast_to(np.eye(3), (len(delta), 3, 3))
-        return R, evidence.points + delta[:, None] * motion.axis
+        return R, evidence.points + delta[:, None, None] * motion.axis
     R = motion.rotation(delta)
-    return R, np.einsum("nij,nj->ni", R, evidence.points - motion.origin) + motion.origin
+    return R, (evidence.points - motion.origin) @ R.swapaxes(1, 2) + motion.origin
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """Scalar residuals r (M,) with their gradient g (M, 3) by the moved point (parent frame), and weights w (M,)."""
+    """Residuals r (P, M) with gradients g (P, M, 3) by the moved point (parent frame), and weights w (P, M)."""
 
     r: np.ndarray
     g: np.ndarray
@@ -139,14 +148,14 @@ class Rows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Matches:
-    """Where the moved points of M rows arrive in their target frames.
+    """Where the moved points arrive in their target frames.
 
     Attributes:
-        camera: (M, 3) in the camera of the target frame, R: (M, 3, 3) that camera's rotation.
-        v, u: (M,) the pixel there.
-        near: (M,) bool, it shows the same part, close by and facing the same way.
-        r, normal: (M,) distance to the tangent plane there, and its normal (M, 3), camera frame.
-        ok: (M,) bool, near, and the distance is within the gate.
+        camera: (P, M, 3) in the camera of the target frame, R: (P, 3, 3) that camera's rotation.
+        v, u: (P, M) the pixel there.
+        near: (P, M) bool, it shows the same part, close by and facing the same way.
+        r, normal: (P, M) distance to the tangent plane there, and its normal (P, M, 3), camera frame.
+        ok: (P, M) bool, near, and the distance is within the gate.
     """
 
     camera: np.ndarray
@@ -174,36 +183,38 @@ def _associate(
     """
     s = evidence.frame_to
     R = evidence.T_parent_camera[s, :3, :3]
-    camera = np.einsum("nji,nj->ni", R, moved - evidence.T_parent_camera[s, :3, 3])
+    camera = (moved - evidence.T_parent_camera[s, None, :3, 3]) @ R
     v, u, inside = project_rounded(camera, dense.K, dense.depth_m.shape[1:])
-    gap = camera - dense.points[s, v, u]
-    normal = dense.normals[s, v, u]
+    pixel = (s[:, None] * labels.shape[1] + v) * labels.shape[2] + u
+    gap = camera - dense.points.reshape(-1, 3).take(pixel, 0)
+    normal = dense.normals.reshape(-1, 3).take(pixel, 0)
     r = _dot(normal, gap)
-    own = np.einsum("nji,nj->ni", R, np.einsum("njk,nk->nj", turned, evidence.normals))
+    own = evidence.normals @ (turned.swapaxes(1, 2) @ R)
     flat = _dot(normal, normal) > 0
-    near = inside & (labels[s, v, u] == part) & (_dot(gap, gap) < (3 * gate) ** 2)
+    near = evidence.real & inside & (labels.reshape(-1).take(pixel) == part) & (_dot(gap, gap) < (3 * gate) ** 2)
     near &= ~flat | (_dot(normal, own) > _ALIKE)
     ok = near & flat & (np.abs(r) < gate)
     return _Matches(camera, R, v, u, near, r, normal, ok)
 
 
 def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Products (M,) of the rows of a and b; sums over an axis of three are slow."""
-    return np.einsum("ni,ni->n", a, b)
+    """Inner products (P, M) of (P, M, 3) with (P, M, 3) or (3,); sums over an axis of three are slow."""
+    return np.einsum("...i,...i->...", a, b)
 
 
 def _depth_rows(evidence: Evidence, matches: _Matches, config: JointConfig) -> Rows:
     """Distances to the target's tangent plane; weight zero without a match."""
-    gradient = np.einsum("nij,nj->ni", matches.R, matches.normal)
-    return Rows(matches.r, gradient, matches.ok * config.dense_weight / evidence.sigma**2)
+    return Rows(
+        matches.r, matches.normal @ matches.R.swapaxes(1, 2), matches.ok * config.dense_weight / evidence.sigma**2
+    )
 
 
 def _brightness_rows(dense: DenseWindow, evidence: Evidence, matches: _Matches, config: JointConfig) -> Rows:
     """Differences in brightness; weight zero without a match."""
-    r, slope = brightness_gap(dense, evidence.frame_to, matches.v, matches.u, matches.camera, evidence.detail)
+    frame = evidence.frame_to[:, None]
+    r, slope = brightness_gap(dense, frame, matches.v, matches.u, matches.camera, evidence.detail)
     same = matches.near & (np.abs(r) < 0.5)
-    gradient = np.einsum("nij,nj->ni", matches.R, slope)
-    return Rows(r, gradient, same * config.dense_weight / config.brightness_sigma**2)
+    return Rows(r, slope @ matches.R.swapaxes(1, 2), same * config.dense_weight / config.brightness_sigma**2)
 
 
 def _accumulate(
@@ -215,24 +226,32 @@ def _accumulate(
     w = rows.w / (1 + (r / (3 * scale)) ** 2)
     if motion.type is JointType.PRISMATIC:
         delta = motion.q[evidence.frame_to] - motion.q[evidence.frame_from]
-        J = np.concatenate([-delta[:, None] * np.cross(n, motion.axis), np.zeros_like(n)], -1)
+        J = np.concatenate([-delta[:, None, None] * _cross(n, motion.axis), np.zeros_like(n)], -1)
         jq = n @ motion.axis
     else:
         e, f = evidence.points - motion.origin, moved - motion.origin
-        back = np.einsum("ni,nij->nj", n, R)
-        J = np.concatenate([np.cross(back, e) - np.cross(n, f), n - back], -1)
-        jq = _dot(n, np.cross(motion.axis, f))
-    A = np.zeros((6 + T, 6 + T))
-    A[:6, :6] = J.T @ (w[:, None] * J)
+        back = n @ R
+        J = np.concatenate([_cross(back, e) - _cross(n, f), n - back], -1)
+        jq = _dot(n, _cross(motion.axis, f))
+    A, g = np.zeros((6 + T, 6 + T)), np.zeros(6 + T)
+    rows_of = J.reshape(-1, 6)
+    A[:6, :6] = rows_of.T @ (w[..., None] * J).reshape(-1, 6)
+    g[:6] = (w * r).reshape(-1) @ rows_of
     a, b = evidence.frame_from, evidence.frame_to
-    for i in range(6):
-        A[i, 6:] = np.bincount(b, w * J[:, i] * jq, T) - np.bincount(a, w * J[:, i] * jq, T)
-    A[6:, :6] = A[:6, 6:].T
-    square = w * jq * jq
-    cross = np.bincount(a * T + b, square, T * T).reshape(T, T)
-    A[6:, 6:] = np.diag(np.bincount(a, square, T) + np.bincount(b, square, T)) - cross - cross.T
-    g = np.concatenate([J.T @ (w * r), np.bincount(b, w * r * jq, T) - np.bincount(a, w * r * jq, T)])
+    by_pair = np.einsum("pm,pmi->pi", w * jq, np.concatenate([J, jq[..., None], r[..., None]], -1))
+    by_frame = np.zeros((T, 8))
+    np.add.at(by_frame, b, by_pair)
+    np.add.at(by_frame, a, by_pair * [-1, -1, -1, -1, -1, -1, 1, -1])
+    A[:6, 6:], A[6:, :6], g[6:] = by_frame[:, :6].T, by_frame[:, :6], by_frame[:, 7]
+    cross = np.bincount(a * T + b, by_pair[:, 6], T * T).reshape(T, T)
+    A[6:, 6:] = np.diag(by_frame[:, 6]) - cross - cross.T
     return A, g
+
+
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cross products (..., 3); ``np.cross`` takes twice as long."""
+    (ax, ay, az), (bx, by, bz) = np.moveaxis(a, -1, 0), np.moveaxis(b, -1, 0)
+    return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], -1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -295,23 +314,25 @@ def _joined(
     """
     R, moved = _moved(motion, evidence)
     gate = config.gate_m * _NARROWEST
-    matched = _associate(dense, labels, part, evidence, R, moved, gate).ok
+    matched = _associate(dense, labels, part, evidence, R, moved, gate).ok.sum(1)
+    asked = evidence.real.sum(1)
     if not matched.any():
         return motion
     first = np.minimum(evidence.frame_from, evidence.frame_to)
     last = np.maximum(evidence.frame_from, evidence.frame_to)
     frames = np.arange(1, len(motion.q))[:, None]
     across = (first < frames) & (last >= frames)
-    share = (across & matched).sum(1) / np.maximum(across.sum(1), 1)
-    sides = np.minimum(((last < frames) & matched).sum(1), ((first >= frames) & matched).sum(1))
+    share = (across @ matched) / np.maximum(across @ asked, 1)
+    sides = np.minimum((last < frames) @ matched, (first >= frames) @ matched)
     share[sides < _GROUP * matched.sum()] = np.inf
     weakest = int(share.argmin())
-    if share[weakest] > _LOOSE * matched.mean():
+    if share[weakest] > _LOOSE * matched.sum() / asked.sum():
         return motion
     later = np.arange(len(motion.q)) > weakest
     width, most = gate, _OFFSETS * gate
     if motion.type is JointType.REVOLUTE:
-        lever = float(np.sqrt((np.cross(moved - motion.origin, motion.axis) ** 2).sum(-1).mean()))
+        reached = np.cross(moved[evidence.real] - motion.origin, motion.axis)
+        lever = float(np.sqrt((reached**2).sum(-1).mean()))
         width, most = gate / max(lever, gate), min(_FARTHEST, most / max(lever, gate))
     reach = int(most / width)
     offsets = np.arange(-reach, reach + 1) * width
@@ -338,8 +359,9 @@ def _system(
     Ab, gb = _accumulate(motion, evidence, R, moved, brightness, config.brightness_sigma)
     A, g = A + Ab, g + gb
     if len(evidence.tracks):
+        weight = config.track_weight * evidence.stands_for
         robust = 1 + _track_excess(motion, evidence) ** 2
-        At, gt = normal_equations(motion, evidence.tracks, config.track_weight * evidence.track_weights / robust)
+        At, gt = normal_equations(motion, evidence.tracks, weight * evidence.track_weights / robust)
         A, g = A + At, g + gt
     return A, g
 
@@ -359,10 +381,11 @@ def cost_of(
     R, moved = _moved(motion, evidence)
     gate = config.gate_m * _NARROWEST
     matches = _associate(dense, labels, part, evidence, R, moved, gate)
-    r = np.where(matches.ok, matches.r, gate)
+    r = np.where(matches.ok, matches.r, gate) * evidence.real
     cost = config.dense_weight * float((9 * np.log1p((r / (3 * evidence.sigma)) ** 2)).sum())
-    count = config.dense_weight * len(r)
+    count = config.dense_weight * float(evidence.real.sum())
     if len(evidence.tracks):
-        cost += config.track_weight * float((9 * np.log1p(_track_excess(motion, evidence) ** 2)).sum())
-        count += 3 * config.track_weight * float((evidence.track_weights > 0).sum())
+        weight = config.track_weight * evidence.stands_for
+        cost += weight * float((9 * np.log1p(_track_excess(motion, evidence) ** 2)).sum())
+        count += 3 * weight * float((evidence.track_weights > 0).sum())
     return cost, count

@@ -92,23 +92,27 @@ class DenseWindow:
 
     def coarser(self, factor: int) -> DenseWindow:
         """Every ``factor``-th pixel; brightness detail keeps the finer image's scale."""
-        pick = (slice(None), slice(None, None, factor), slice(None, None, factor))
+
+        def every(images: np.ndarray) -> np.ndarray:
+            return np.ascontiguousarray(images[:, ::factor, ::factor])  # strided ones are copied at every lookup
+
         K = np.array(self.K)
         K[:2] /= factor
+        depth = every(self.depth_m)
         return DenseWindow(
-            points=self.points[pick],
-            depth_m=self.depth_m[pick],
-            nearest_m=_nearest(self.depth_m[pick]),
-            slack_m=np.minimum(factor * self.slack_m[pick], 0.05 * self.depth_m[pick]),
-            normals=self.normals[pick],
-            wire=self.wire[pick],
-            color=self.color[pick],
-            gray=self.gray[pick],
-            detail=self.detail[pick],
-            gradient=factor * self.gradient[pick],
-            ripple=factor * self.ripple[pick],
-            usable=self.usable[pick],
-            off_object=self.off_object[pick],
+            points=every(self.points),
+            depth_m=depth,
+            nearest_m=_nearest(depth),
+            slack_m=np.minimum(factor * every(self.slack_m), 0.05 * depth),
+            normals=every(self.normals),
+            wire=every(self.wire),
+            color=every(self.color),
+            gray=every(self.gray),
+            detail=every(self.detail),
+            gradient=factor * every(self.gradient),
+            ripple=factor * every(self.ripple),
+            usable=every(self.usable),
+            off_object=every(self.off_object),
             K=K,
             T_world_camera=self.T_world_camera,
             step=factor * self.step,
@@ -226,9 +230,10 @@ def brightness_gap(
         Differences (...,) and their gradients (..., 3) by the point in the camera.
     """
     K, z = dense.K, np.maximum(camera[..., 2], 1e-3)
-    gu, gv = np.moveaxis(dense.gradient[s, v, u], -1, 0)
+    pixel = (s * dense.depth_m.shape[1] + v) * dense.depth_m.shape[2] + u
+    gu, gv = np.moveaxis(dense.gradient.reshape(-1, 2).take(pixel, 0), -1, 0)
     du = K[0, 0] * camera[..., 0] / z + K[0, 2] - u
     dv = K[1, 1] * camera[..., 1] / z + K[1, 2] - v
     x, y = gu * K[0, 0] / z, gv * K[1, 1] / z
     gradient = np.stack([x, y, -(x * camera[..., 0] + y * camera[..., 1]) / z], -1)
-    return dense.detail[s, v, u] + gu * du + gv * dv - detail, gradient
+    return dense.detail.reshape(-1).take(pixel) + gu * du + gv * dv - detail, gradient

@@ -10,6 +10,7 @@ JAIR 2011).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 
@@ -60,20 +61,27 @@ def canonical(motion: Motion, points: np.ndarray) -> np.ndarray:
     """Undo the motion: points (N, T, 3) seen at frame t to where they are at q = 0."""
     if motion.type is JointType.PRISMATIC:
         return points - motion.q[:, None] * motion.axis
-    R = motion.rotation(-motion.q)
-    return np.einsum("tij,ntj->nti", R, points - motion.origin) + motion.origin
+    back = motion.rotation(-motion.q).swapaxes(1, 2)
+    y = (points - motion.origin).swapaxes(0, 1) @ back  # many times faster than einsum
+    return np.add(y.swapaxes(0, 1), motion.origin, order="C")
 
 
 def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Mean over axis 1 of (N, T, ...) with weights (N, T); zero where all weights are."""
-    w = weights.reshape(weights.shape + (1,) * (values.ndim - 2))
-    return (w * values).sum(1, keepdims=True) / np.maximum(w.sum(1, keepdims=True), 1e-9)
+    total = weights[:, None] @ values.reshape(*weights.shape, prod(values.shape[2:]))
+    mean = total / np.maximum(weights.sum(1), 1e-9)[:, None, None]
+    return mean.reshape(len(weights), 1, *values.shape[2:])
+
+
+def length(vectors: np.ndarray) -> np.ndarray:
+    """Euclidean norms (...) of (..., 3); ``np.linalg.norm`` takes twice as long."""
+    return np.sqrt(np.einsum("...i,...i->...", vectors, vectors))
 
 
 def spread(motion: Motion, points: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Distance (N, T) of each un-moved observation from its track's mean, metres."""
     y = canonical(motion, points)
-    return np.linalg.norm(y - weighted_mean(y, weights), axis=-1)
+    return length(y - weighted_mean(y, weights))
 
 
 def _jacobians(motion: Motion, y: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

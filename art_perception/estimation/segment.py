@@ -15,7 +15,7 @@ import numpy as np
 
 from art_perception.bounds import bounded
 from art_perception.estimation.flow import Tracks
-from art_perception.estimation.joint_fit import Motion, canonical, fit_tracks, weighted_mean
+from art_perception.estimation.joint_fit import Motion, canonical, fit_tracks, length, weighted_mean
 from art_perception.geometry.lie import inverse
 from art_perception.geometry.rigid import kabsch
 from art_perception.geometry.screw import across, screw_of_transform
@@ -60,8 +60,7 @@ class Scored:
 
 def still_spread(points: np.ndarray, visible: np.ndarray) -> np.ndarray:
     """Distance (N, T) of each observation from the track's mean position, metres; zero where invisible."""
-    mean = weighted_mean(points, visible.astype(float))
-    return np.linalg.norm(points - mean, axis=-1) * visible
+    return length(points - weighted_mean(points, visible.astype(float))) * visible
 
 
 def travel(points: np.ndarray, visible: np.ndarray) -> np.ndarray:
@@ -90,9 +89,8 @@ def _increments(motion: Motion, points: np.ndarray, visible: np.ndarray, weights
 
 def _planar(motion: Motion, points: np.ndarray) -> np.ndarray:
     """Position in the plane across the axis as a complex number (N, T), so that turning is multiplication."""
-    u, v = across(motion.axis)
-    e = points - motion.origin
-    return e @ u + 1j * (e @ v)
+    plane = np.stack(across(motion.axis), -1)
+    return (points @ plane - motion.origin @ plane).view(np.complex128)[..., 0]
 
 
 def solve_amounts(motion: Motion, points: np.ndarray, weights: np.ndarray, rounds: int = 2) -> Motion:
@@ -181,7 +179,7 @@ class Judge:
         """
         y = canonical(motion, points)
         v = visible.astype(float)
-        residual = np.linalg.norm(y - weighted_mean(y, v), axis=-1)
+        residual = length(y - weighted_mean(y, v))
         limit = self.config.inlier_sigma**2
         cost = np.minimum((residual / self.sigma[candidates, None]) ** 2, limit) / limit
         n = np.maximum(v.sum(1), 1)

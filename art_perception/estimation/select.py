@@ -90,7 +90,7 @@ def choose(
     rival = refine(dense, labels, part, evidence, rival_start, config)
     margin = 0.5 * (_bic(rival) - _bic(fit))
     fit, rival, margin = (fit, rival, margin) if margin >= 0 else (rival, fit, -margin)
-    points = evidence.points if len(evidence.points) else evidence.tracks[evidence.track_weights > 0]
+    points = evidence.points[evidence.real] if len(evidence.points) else evidence.tracks[evidence.track_weights > 0]
     if rival.motion.type is JointType.PRISMATIC and _is_slide(fit.motion, points):
         return Choice(rival, margin)
     return Choice(fit, margin)

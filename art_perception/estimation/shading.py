@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from art_perception.estimation.chain import displacements
+from art_perception.estimation.chain import coaxial, displacements
 from art_perception.estimation.dense import DenseWindow
 from art_perception.estimation.explain import ExplainConfig, Surface, explain, facing, undo
 from art_perception.estimation.joint_fit import Motion
@@ -45,7 +45,7 @@ def is_shading(
     Where another part moves, the edges may be that part's: shadow and reflection of a door take some of its fringe,
     which does not stand still, but moves as the door does. Frames that do not see a place say nothing: behind a door
     that opens there are shadows too. What all parts leave is mostly such, so that there depth must show that it moves
-    as none of them does.
+    as none of them does. About the axis of another part, what turns in place is that part, slipped.
 
     Args:
         dense: reduced window with the witnesses.
@@ -66,7 +66,9 @@ def is_shading(
         return True
     if least > _BODILY or (not known and least - 2 * refuted(D) > _EDGES):
         return False
-    return motion.type is JointType.PRISMATIC or not _turns_in_place(dense, own, motion, D, _BESIDE if known else _FAR)
+    if motion.type is JointType.PRISMATIC or any(coaxial(motion, other) for other in known):
+        return True
+    return not _turns_in_place(dense, own, motion, D, _BESIDE if known else _FAR)
 
 
 def _turns_in_place(dense: DenseWindow, own: Surface, motion: Motion, D: np.ndarray, far: float) -> bool:
