@@ -43,7 +43,7 @@ setup(
     extras_require={
         # Real rclpy without a ROS installation; with one, source its setup file instead.
         "ros": ["ros-rclpy[fastrtps]>=7.1.6", "ros-common-interfaces"],
-        "test": ["pytest", "pyyaml", "yourdfpy", "mujoco", "pybullet"],
+        "test": ["pytest", "pytest-xdist", "pyyaml", "yourdfpy", "mujoco", "pybullet"],
         "dev": ["pytest", "ruff", "mypy"],
     },
     zip_safe=False,

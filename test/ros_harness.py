@@ -21,12 +21,13 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo
 
 ROOT = Path(__file__).parents[1]
-_domains = itertools.count(os.getpid())
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+_domains = itertools.count(os.getppid())  # of all workers, one process
 
 
 def next_domain() -> int:
-    """A ROS domain id; those above 101 collide with ephemeral ports on Linux."""
-    return 1 + next(_domains) % 100
+    """A ROS domain id, odd or even by worker; those above 101 collide with ephemeral ports on Linux."""
+    return 1 + (2 * next(_domains) + _worker) % 100
 
 
 def command(

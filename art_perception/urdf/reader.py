@@ -72,7 +72,8 @@ def _text_and_folder(source: Path | str) -> tuple[str, Path]:
     try:
         return path.read_text(encoding="utf-8", errors="replace"), path.parent
     except OSError as error:
-        raise ObjectError(f"cannot read the URDF {path}: {error.strerror or error}") from error
+        where = "give the result folder of `art-perception run` or `demo`, or a URDF"
+        raise ObjectError(f"cannot read the URDF {path}: {error.strerror or error}: {where}") from error
 
 
 def _parse(text: str) -> ET.Element:
