@@ -18,7 +18,7 @@ demo: $(VENV)/.ready ## reconstruct the bundled clip and print where the URDF is
 	@$(RUN) -m art_perception.cli.main demo --out urdf_out/demo
 
 test: $(VENV)/.ready-dev ## run the tests
-	ROS_PYTHON_CHECK_FIELDS=1 OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
+	ROS_PYTHON_CHECK_FIELDS=1 OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.ready-dev ## ruff and mypy
 	$(RUN) -m ruff check .
