@@ -295,7 +295,7 @@ def _descend(
         share = max(_NARROWEST, 1 - i / max(config.iterations - 2, 1))
         A, g = _system(dense, labels, part, evidence, motion, config, share * config.gate_m)
         delta = np.zeros(len(g))
-        ridge = 1e-3 * np.diag(A)[free] + 1e-6 * np.diag(A).max() + 1e-9
+        ridge = 1e-4 * np.diag(A)[free] + 1e-6 * np.diag(A).max() + 1e-9
         delta[free] = -np.linalg.solve(A[np.ix_(free, free)] + np.diag(ridge), g[free])
         delta[:6] *= min(1.0, 0.1 / max(np.abs(delta[:6]).max(), 1e-9))
         motion = step(motion, delta)

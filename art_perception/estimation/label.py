@@ -95,7 +95,7 @@ def label_window(
         best = (judged.costs + judged.doubt).argmin(1)
         for k in range(1, len(displacements)):
             own = np.flatnonzero(best == k)
-            best[own[shaded(dense, judged.surface.subset(own), displacements[0], judged.size, test)]] = 0
+            best[own[shaded(dense, judged.surface.subset(own), displacements[0], judged.size / 2, test)]] = 0
         _paint(labels, judged, best, displacements)
     return labels
 

@@ -58,7 +58,7 @@ def other_type(motion: Motion, points: np.ndarray, weights: np.ndarray) -> Motio
         kind, axis, origin = JointType.PRISMATIC, shift / length, points[both, a].mean(0)
     else:
         axis, origin, angle, _ = screw_of_transform(kabsch(points[both, a], points[both, b], np.ones(both.sum())))
-        if angle < np.deg2rad(0.5):
+        if angle < 1e-6:
             return None
         gain = angle / (motion.q[b] - motion.q[a])
         kind = JointType.REVOLUTE

@@ -8,6 +8,7 @@ frame (iterative closest point, Besl & McKay 1992, on all frames at once), which
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -38,7 +39,7 @@ def thinness(dense: DenseWindow, own: np.ndarray) -> float:
 
 def agreement(clouds: list[np.ndarray], motion: Motion) -> float:
     """Share of a part's places that are found where ``motion`` puts them, over the frames that show any of it."""
-    weights = _looked_up(clouds, motion, _FOUND_M, 1.0)[1]
+    weights = _looked_up([_thread(cloud) for cloud in clouds], motion, _FOUND_M, 1.0)[1]
     shown = [len(cloud) > 0 for cloud in clouds]
     return float((weights[:, shown] > 0).mean())
 
@@ -55,16 +56,16 @@ def threads(clouds: list[np.ndarray], motion: Motion, noise_m: float) -> tuple[M
         The motion, and the tracks it was fitted to: positions (N, T, 3) in the parent's frame and weights (N, T),
         inverse variances, zero where a place was not found.
     """
-    last = motion
+    last, seen = motion, [_thread(cloud) for cloud in clouds]
     for gate, steps in _GATES:
         gate = max(gate, _NOISE * noise_m)
         for k in range(steps):
             ahead = _ahead(last, motion, k / (k + 3))
-            tracks, weights = _looked_up(clouds, ahead, gate, noise_m)
+            tracks, weights = _looked_up(seen, ahead, gate, noise_m)
             last, motion = motion, fit_tracks(ahead, tracks, weights, _STEPS)
             if np.linalg.norm(motion.axis - last.axis) < _SETTLED:
                 break
-    tracks, weights = _looked_up(clouds, motion, gate, noise_m)
+    tracks, weights = _looked_up(seen, motion, gate, noise_m)
     return motion, tracks, _TELLING * weights
 
 
@@ -75,33 +76,43 @@ def _ahead(last: Motion, motion: Motion, momentum: float) -> Motion:
     return replace(motion, axis=axis / np.linalg.norm(axis), origin=origin, q=motion.q + momentum * (motion.q - last.q))
 
 
-def _looked_up(clouds: list[np.ndarray], motion: Motion, gate: float, noise_m: float) -> tuple[np.ndarray, np.ndarray]:
+class _Thread(NamedTuple):
+    """Points (n, 3) of one frame, their search tree, and the directions (n, 3) in which the thread runs there."""
+
+    points: np.ndarray
+    tree: cKDTree
+    along: np.ndarray
+
+
+def _thread(points: np.ndarray) -> _Thread:
+    """A thread runs along the longest axis of its neighbours' spread."""
+    tree = cKDTree(points)
+    if len(points) == 0:
+        return _Thread(points, tree, points)
+    near = points[tree.query(points, k=min(_NEIGHBOURS, len(points)))[1].reshape(len(points), -1)]
+    near = near - near.mean(1, keepdims=True)
+    return _Thread(points, tree, np.linalg.eigh(near.swapaxes(1, 2) @ near)[1][..., 2])
+
+
+def _looked_up(seen: list[_Thread], motion: Motion, gate: float, noise_m: float) -> tuple[np.ndarray, np.ndarray]:
     """Tracks of places at rest: where each meets the thread of every frame, weight zero beyond ``gate``.
 
     That is the nearest point, moved along the thread to beside the place: sliding along itself costs a thread nothing.
     """
     D = motion.displacement(motion.q)
-    rest = [transform(back, cloud) for back, cloud in zip(inverse(D), clouds, strict=True)]
+    rest = [transform(back, thread.points) for back, thread in zip(inverse(D), seen, strict=True)]
     places = _spread(np.concatenate(rest))
-    tracks = np.zeros((len(places), len(clouds), 3))
+    tracks = np.zeros((len(places), len(seen), 3))
     weights = np.zeros(tracks.shape[:2])
-    for t, (moved, at_rest) in enumerate(zip(D, rest, strict=True)):
-        if len(at_rest) == 0:
+    for t, (moved, thread) in enumerate(zip(D, seen, strict=True)):
+        if len(thread.points) == 0:
             continue
-        tree = cKDTree(at_rest)
-        gap, nearest = tree.query(places)
-        along = _tangents(at_rest, tree)[nearest]
-        slid = ((places - at_rest[nearest]) * along).sum(-1, keepdims=True) * along
-        tracks[:, t] = transform(moved, at_rest[nearest] + slid)
+        there = transform(moved, places)
+        gap, nearest = thread.tree.query(there)
+        near, along = thread.points[nearest], thread.along[nearest]
+        tracks[:, t] = near + ((there - near) * along).sum(-1, keepdims=True) * along
         weights[:, t] = (gap < gate) / (noise_m**2 + _APART_M**2)
     return tracks, weights
-
-
-def _tangents(points: np.ndarray, tree: cKDTree) -> np.ndarray:
-    """Direction (n, 3) in which the thread runs at each point: the longest axis of its neighbours' spread."""
-    near = points[tree.query(points, k=min(_NEIGHBOURS, len(points)))[1].reshape(len(points), -1)]
-    near = near - near.mean(1, keepdims=True)
-    return np.linalg.eigh(np.einsum("nki,nkj->nij", near, near))[1][..., 2]
 
 
 def _spread(points: np.ndarray) -> np.ndarray:
