@@ -12,7 +12,7 @@ from art_perception.estimation.joint_fit import (
     step,
 )
 from art_perception.estimation.planes import MovingPlane, plane_joints, prismatic_of, revolute_of
-from art_perception.estimation.select import uncertainty
+from art_perception.estimation.select import other_type, uncertainty
 from art_perception.geometry.lie import exp_so3
 from art_perception.geometry.rigid import kabsch
 from art_perception.geometry.screw import line_distance
@@ -151,3 +151,15 @@ def test_a_textureless_drawer_front_is_found_from_its_points():
     assert all(m.type is JointType.PRISMATIC for m in found)
     assert np.rad2deg(np.arccos(abs(found[0].axis @ normal))) < 1
     assert np.ptp(found[0].q) == pytest.approx(0.22, abs=0.01)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.001])
+def test_a_slide_that_turns_by_nothing_has_a_turn_to_be_compared_with(noise: float):
+    """About an axis far away: without any, nothing would say that the slide is the better of the two."""
+    rng = np.random.default_rng(5)
+    slide = make_motion(JointType.PRISMATIC, rng, 0.1)
+    points, visible = make_tracks(slide, rng, 60, noise)
+    turn = other_type(slide, points, visible / 0.001**2)
+    assert turn is not None
+    assert turn.type is JointType.REVOLUTE
+    assert np.median(spread(turn, points, visible.astype(float))) < 0.003

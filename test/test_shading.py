@@ -118,18 +118,19 @@ def test_a_reflection_that_follows_the_edge_of_a_part_is_no_part():
     assert joint.limits[1] - joint.limits[0] == pytest.approx(0.278, abs=0.005)
 
 
-def test_the_shadow_that_goes_with_a_part_is_not_labelled_as_the_part():
-    """A panel slides before the wall, its shadow below it; the motion of both is the same."""
+@pytest.mark.parametrize(("height", "below"), [(1.0, 175), (0.35, 154)])
+def test_the_shadow_that_goes_with_a_part_is_not_labelled_as_the_part(height: float, below: int):
+    """A panel slides before the wall, its shadow below it, apart or touching; the motion of both is the same."""
     texture, panel = 130 + 8 * blobs(1, 3), 130 + 35 * blobs(3, 4)
     row, column = np.mgrid[:H, :W]
     painted, relief, shadow = [], [], []
     for t in range(FRAMES):
         relief.append((np.abs(row - 90) < 50) & (np.abs(column - 80 - 4 * t) < 45))
-        shadow.append((np.abs(row - 175) < 12) & (np.abs(column - 84 - 3.8 * t) < 43))  # as far, but on the wall
+        shadow.append((np.abs(row - below) < 12) & (np.abs(column - 84 - 3.8 * t) < 43))  # as far, but on the wall
         painted.append(np.where(relief[-1], np.roll(panel, 4 * t, 1), texture * (1 - 0.5 * shadow[-1])))
-    dense = densify(wall(painted, relief, np.array([0.0, 0, 1])), W)
+    dense = densify(wall(painted, [np.float32(height) * part for part in relief], np.array([0.0, 0, 1])), W)
     D = np.broadcast_to(np.eye(4), (2, FRAMES, 4, 4)).copy()
-    D[1, :, 0, 3] = 0.95 * 4 / K[0, 0] * np.arange(FRAMES)
+    D[1, :, 0, 3] = (1 - 0.05 * height) * 4 / K[0, 0] * np.arange(FRAMES)
     labels = label_window(dense, D, 0.001, LabelConfig(), ExplainConfig(), [0, 0])
     assert (labels[-1][relief[-1]] == 1).mean() > 0.95
     assert (labels[-1][shadow[-1]] == 1).mean() < 0.05

@@ -19,10 +19,12 @@ from art_perception.estimation.segment import in_frame_of, world_displacement
 from art_perception.estimation.threads import SLIM, THIN, agreement, thinness, threads
 from art_perception.geometry.lie import hat, inverse
 from art_perception.geometry.rigid import kabsch
-from art_perception.geometry.screw import closest_on_line, screw_of_transform
+from art_perception.geometry.screw import across, closest_on_line, screw_of_transform
 from art_perception.types import Joint, JointType
 
 _FOUND = 0.8  # of a slim part, seen where a fit to its points puts it: less, and its surface says more
+_TURNED = 1e-6  # rad, less has no axis
+_FAR_M = 10.0  # an axis so far away turns a part as a slide moves it
 VALID = 0.5  # confidence from which on a joint is valid
 
 
@@ -40,7 +42,7 @@ class Choice:
 
 
 def other_type(motion: Motion, points: np.ndarray, weights: np.ndarray) -> Motion | None:
-    """Start value of the other joint type from the part's tracks (N, T, 3) in the parent frame."""
+    """Start value of the other joint type from the part's tracks (N, T, 3) in the parent frame; None of too few."""
     seen = weights > 0
     a, b = int(motion.q.argmin()), int(motion.q.argmax())
     both = seen[:, a] & seen[:, b]
@@ -58,9 +60,10 @@ def other_type(motion: Motion, points: np.ndarray, weights: np.ndarray) -> Motio
         kind, axis, origin = JointType.PRISMATIC, shift / length, points[both, a].mean(0)
     else:
         axis, origin, angle, _ = screw_of_transform(kabsch(points[both, a], points[both, b], np.ones(both.sum())))
-        if angle < 1e-6:
-            return None
         gain = angle / (motion.q[b] - motion.q[a])
+        if angle < _TURNED:  # then it is, as nearly as can be, about an axis far away
+            axis, aside = across(motion.axis)
+            origin, gain = points[both, a].mean(0) - _FAR_M * aside, 1 / _FAR_M
         kind = JointType.REVOLUTE
     start = replace(motion, type=kind, axis=axis, origin=origin, q=motion.q * gain, covariance=None)
     return fit_tracks(start, points, weights)
