@@ -205,12 +205,14 @@ def project_rounded(
     points: np.ndarray, K: np.ndarray, shape: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Nearest pixel of optical-frame points (..., 3): row, column (clipped) and whether inside and in front."""
+    K = K.astype(points.dtype)  # or NumPy computes with twice the digits
     z = points[..., 2]
-    safe = np.where(z > 1e-3, z, 1.0)
+    front = z > 1e-3
+    safe = np.where(front, z, points.dtype.type(1))
     u = np.rint(points[..., 0] / safe * K[0, 0] + K[0, 2]).astype(np.int32)
     v = np.rint(points[..., 1] / safe * K[1, 1] + K[1, 2]).astype(np.int32)
-    inside = (z > 1e-3) & (u >= 0) & (v >= 0) & (u < shape[1]) & (v < shape[0])
-    return np.clip(v, 0, shape[0] - 1), np.clip(u, 0, shape[1] - 1), inside
+    row, column = np.clip(v, 0, shape[0] - 1), np.clip(u, 0, shape[1] - 1)
+    return row, column, front & (row == v) & (column == u)
 
 
 def brightness_gap(

@@ -121,17 +121,19 @@ def _explain(dense: DenseWindow, surface: Surface, D: np.ndarray, config: Explai
     count = len(dense.depth_m)
     witnesses = np.unique(np.linspace(0, count - 1, config.witnesses).round().astype(int))
     cost, told, refuted, asked = (np.zeros(len(rest), np.float32) for _ in range(4))
+    slack = (config.tolerance_m * loose + 4 * loose * surface.sigma).astype(np.float32)
+    wire = np.flatnonzero(surface.wire)
     for s in witnesses:
         M = (inverse(dense.T_world_camera[s]) @ D[s]).astype(np.float32)
-        seen, through, contrast = _ask(
-            dense, rest @ M[:3, :3].T + M[:3, 3], int(s), surface, config.tolerance_m * loose, loose
-        )
+        seen, through, contrast = _ask(dense, rest @ M[:3, :3].T + M[:3, 3], int(s), surface.detail, slack, wire)
         other = surface.frame != s
+        seen &= other
+        through &= other
+        dark = config.brightness_cost * contrast * seen
         asked += other
-        told += other & (seen | through)
-        penalty = np.where(through, 1, config.brightness_cost * contrast)
-        cost += other * np.where(seen | through, penalty, config.unseen_cost)
-        refuted += other * np.where(through, 1, np.where(seen, 2 * config.brightness_cost * contrast, 0))
+        told += seen | through
+        cost += np.where(through, 1, np.where(seen, dark, config.unseen_cost * other))
+        refuted += np.where(through, 1, 2 * dark)
     # few telling frames prove little: the missing ones count half
     need = 0.25 * asked
     share = (refuted + 0.5 * np.maximum(need - told, 0)) / np.maximum(np.maximum(told, need), 1e-6)
@@ -139,25 +141,31 @@ def _explain(dense: DenseWindow, surface: Surface, D: np.ndarray, config: Explai
 
 
 def _ask(
-    dense: DenseWindow, camera: np.ndarray, s: int, surface: Surface, tolerance: float, loose: float
+    dense: DenseWindow, camera: np.ndarray, s: int, own: np.ndarray, slack: np.ndarray, wire: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Whether witness s saw a surface at each place, saw through it, and the brightness contrast in [0, 1].
 
     Something that is not the object, which the mask knows, is seen through the object as well.
+
+    Args:
+        dense: reduced window.
+        camera: (n, 3) places in the camera of s.
+        s: the witness.
+        own: (n,) brightness detail that is expected there.
+        slack: (n,) depth difference that is not held against them.
+        wire: indices of places so thin that a rounded pixel may miss them.
     """
     v, u, inside = project_rounded(camera, dense.K, dense.depth_m.shape[1:])
     pixel = v * dense.depth_m.shape[2] + u
     measured, noise, detail, ripple, other = (
-        image[s].reshape(-1)[pixel]
+        image[s].reshape(-1).take(pixel)
         for image in (dense.depth_m, dense.slack_m, dense.detail, dense.ripple, dense.off_object)
     )
-    slack = tolerance + 4 * loose * surface.sigma + noise
+    slack = slack + noise
     behind = measured - camera[:, 2]
-    wire = np.flatnonzero(surface.wire)
     beside = dense.nearest_m[s].reshape(-1)[pixel[wire]] - camera[wire, 2]
     behind[wire] = np.where(np.abs(beside) < np.abs(behind[wire]), beside, behind[wire])
     known = inside & (measured > 0)
-    difference = np.abs(detail - surface.detail) - ripple
-    contrast = np.clip(difference / 0.15, 0, 1)
+    contrast = np.clip((np.abs(detail - own) - ripple) / np.float32(0.15), 0, 1)
     there = known & (np.abs(behind) <= slack)
     return there & ~other, known & (behind > slack) | there & other, contrast
