@@ -153,7 +153,7 @@ def settle(dense: DenseWindow, tracks: Tracks, found: Found, config: Config) -> 
             continue
         settled = replace(found, motions=motions)
         one = united(coarse, rough, settled, tracks, config.joint, config.explain)
-        if one is None and (rounds == _ROUNDS or not any(map(_turned, found.motions, motions))):
+        if one is None and (rounds >= _ROUNDS or not any(map(_turned, found.motions, motions))):
             return choices
         found, rounds = one or settled, rounds + 1
 

@@ -51,9 +51,7 @@ def test_a_rough_joint_becomes_the_true_one(bucket: Clip):
     assert np.ptp(truth.q) > 0.7
     assert found.axis @ truth.axis > np.cos(np.deg2rad(1))
     assert line_distance(found.origin, truth.origin, truth.axis) < 0.006
-    error = np.rad2deg(np.abs(found.q - truth.q))
-    assert np.quantile(error, 0.9) < 1.5
-    assert error.max() < 3  # rounding alone decides between 1.1 and 2.4 in one frame of seed 2
+    assert np.rad2deg(np.abs(found.q - truth.q)).max() < 1.5
     assert tracks.shape[:2] == weights.shape
     assert agreement(clouds, found) > 1.3 * agreement(clouds, replace(truth, q=0.8 * truth.q))
 

@@ -104,7 +104,6 @@ def gather(
     count = np.array([len(i) for i in picks], int)
     most = int(count.max(initial=0))
     pixel = np.array([np.resize(i, most) for i in picks], int).reshape(len(picks), most)
-
     drawn = rng.permutation(len(tracks))[: config.tracks_per_part]
 
     def pick(images: np.ndarray) -> np.ndarray:
@@ -226,18 +225,19 @@ def _accumulate(
     w = rows.w / (1 + (r / (3 * scale)) ** 2)
     if motion.type is JointType.PRISMATIC:
         delta = motion.q[evidence.frame_to] - motion.q[evidence.frame_from]
-        J = np.concatenate([-delta[:, None, None] * _cross(n, motion.axis), np.zeros_like(n)], -1)
+        J = np.concatenate([-delta[:, None, None] * np.cross(n, motion.axis), np.zeros_like(n)], -1)
         jq = n @ motion.axis
     else:
         e, f = evidence.points - motion.origin, moved - motion.origin
         back = n @ R
-        J = np.concatenate([_cross(back, e) - _cross(n, f), n - back], -1)
-        jq = _dot(n, _cross(motion.axis, f))
+        J = np.concatenate([np.cross(back, e) - np.cross(n, f), n - back], -1)
+        jq = _dot(n, np.cross(motion.axis, f))
     A, g = np.zeros((6 + T, 6 + T)), np.zeros(6 + T)
     rows_of = J.reshape(-1, 6)
     A[:6, :6] = rows_of.T @ (w[..., None] * J).reshape(-1, 6)
     g[:6] = (w * r).reshape(-1) @ rows_of
     a, b = evidence.frame_from, evidence.frame_to
+    # sums over each pair, times w jq, of J, jq and r: a pair pulls its two frames apart, jq squared adds up in both
     by_pair = np.einsum("pm,pmi->pi", w * jq, np.concatenate([J, jq[..., None], r[..., None]], -1))
     by_frame = np.zeros((T, 8))
     np.add.at(by_frame, b, by_pair)
@@ -246,12 +246,6 @@ def _accumulate(
     cross = np.bincount(a * T + b, by_pair[:, 6], T * T).reshape(T, T)
     A[6:, 6:] = np.diag(by_frame[:, 6]) - cross - cross.T
     return A, g
-
-
-def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cross products (..., 3); ``np.cross`` takes twice as long."""
-    (ax, ay, az), (bx, by, bz) = np.moveaxis(a, -1, 0), np.moveaxis(b, -1, 0)
-    return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], -1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
