@@ -72,7 +72,7 @@ def _text_and_folder(source: Path | str) -> tuple[str, Path]:
     try:
         return path.read_text(encoding="utf-8", errors="replace"), path.parent
     except OSError as error:
-        where = "give the result folder of `art-perception run` or `demo`, or a URDF"
+        where = "expected the object.urdf in a result folder of `art-perception run`, or another URDF; check the path"
         raise ObjectError(f"cannot read the URDF {path}: {error.strerror or error}: {where}") from error
 
 
